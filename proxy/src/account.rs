@@ -1,0 +1,166 @@
+//! An account and its devices as this process holds them: where their streams stand, and who waits.
+//!
+//! All durable state is in the store. What is here can be lost at any moment: positions to wake
+//! waiting requests with, the tokens to poll with, and what clients asked for lately. Pollers write
+//! it, requests read and await it. Sets of waiters never lock each other: each value is a `watch`.
+
+mod device;
+pub(crate) mod members;
+mod registry;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dashmap::DashMap;
+use store::{AccountId, DeviceNid, Position};
+use tokio::sync::{Semaphore, watch};
+
+pub(crate) use self::{
+    device::{Device, KeyCounts, PresenceWish},
+    registry::Accounts,
+};
+
+/// Whether an account's first poll has been stored.
+#[derive(Clone, Debug)]
+pub(crate) enum Bootstrap {
+    /// Not yet: one is under way, or will be.
+    Pending,
+    /// The last try failed; another follows.
+    Failed(Arc<Failure>),
+    /// There is something to answer from.
+    Ready,
+}
+
+/// Why a first poll failed, as a client may be told.
+#[derive(Clone, Debug)]
+pub(crate) enum Failure {
+    /// The homeserver could not be reached.
+    Unreachable,
+    /// The homeserver did not answer in time.
+    Timeout,
+    /// The homeserver answered with an error: its status and body.
+    Answer(u16, Bytes),
+}
+
+/// One Matrix user.
+pub(crate) struct Account {
+    /// Its number in the store.
+    pub(crate) account_id: AccountId,
+    /// The user.
+    pub(crate) user_id: String,
+    /// A since below this position is answered as a gap.
+    pub(crate) retained_from: Position,
+    /// The last position that is stored. Written by the poller after its commit.
+    pos: watch::Sender<Position>,
+    /// Written by the poller.
+    bootstrap: watch::Sender<Bootstrap>,
+    /// The device whose token runs the main poll. Written by pollers, after the store agreed.
+    main_device: watch::Sender<Option<DeviceNid>>,
+    /// Counts the occasions on which the main poll may have become vacant.
+    candidates: watch::Sender<u64>,
+    devices: DashMap<DeviceNid, Arc<Device>>,
+    /// Limits how many member lists are fetched from upstream at once.
+    member_fetches: Semaphore,
+}
+
+/// How many member lists of one account are fetched from upstream at once.
+const MEMBER_FETCHES: usize = 4;
+
+impl Account {
+    fn new(stored: &store::Account) -> Self {
+        let bootstrap = match stored.upstream_since {
+            Some(_) => Bootstrap::Ready,
+            // Even an account whose upstream position was refused has its store to answer from.
+            None if stored.pos.0 > 0 => Bootstrap::Ready,
+            None => Bootstrap::Pending,
+        };
+        Self {
+            account_id: stored.account_id,
+            user_id: stored.user_id.clone(),
+            retained_from: stored.retained_from,
+            pos: watch::Sender::new(stored.pos),
+            bootstrap: watch::Sender::new(bootstrap),
+            main_device: watch::Sender::new(stored.main_device),
+            candidates: watch::Sender::new(0),
+            devices: DashMap::new(),
+            member_fetches: Semaphore::new(MEMBER_FETCHES),
+        }
+    }
+
+    /// The last position that is stored.
+    pub(crate) fn pos(&self) -> Position {
+        *self.pos.borrow()
+    }
+
+    /// Changes when the stream grows.
+    pub(crate) fn watch(&self) -> watch::Receiver<Position> {
+        self.pos.subscribe()
+    }
+
+    /// Tells everybody who waits that the stream has grown to `pos`.
+    pub(crate) fn advance(&self, pos: Position) {
+        self.pos.send_if_modified(|current| {
+            let grown = pos > *current;
+            if grown {
+                *current = pos;
+            }
+            grown
+        });
+        self.bootstrap.send_if_modified(|bootstrap| {
+            let first = !matches!(bootstrap, Bootstrap::Ready);
+            *bootstrap = Bootstrap::Ready;
+            first
+        });
+    }
+
+    /// Tells those who wait for the first poll that a try has failed.
+    pub(crate) fn first_poll_failed(&self, failure: Failure) {
+        self.bootstrap.send_if_modified(|bootstrap| {
+            let waiting = !matches!(bootstrap, Bootstrap::Ready);
+            if waiting {
+                *bootstrap = Bootstrap::Failed(Arc::new(failure));
+            }
+            waiting
+        });
+    }
+
+    /// Changes when the first poll is stored, or fails.
+    pub(crate) fn watch_bootstrap(&self) -> watch::Receiver<Bootstrap> {
+        self.bootstrap.subscribe()
+    }
+
+    /// The device whose token runs the main poll.
+    pub(crate) fn main_device(&self) -> Option<DeviceNid> {
+        *self.main_device.borrow()
+    }
+
+    /// Changes when another device takes the main poll over, or none has it.
+    pub(crate) fn watch_main_device(&self) -> watch::Receiver<Option<DeviceNid>> {
+        self.main_device.subscribe()
+    }
+
+    /// Another device runs the main poll now.
+    pub(crate) fn set_main_device(&self, device: Option<DeviceNid>) {
+        self.main_device.send_replace(device);
+    }
+
+    /// The main poll may be vacant: whoever can take it over should look.
+    pub(crate) fn wake_candidates(&self) {
+        self.candidates.send_modify(|wakes| *wakes = wakes.wrapping_add(1));
+    }
+
+    /// Changes when the main poll may be vacant.
+    pub(crate) fn watch_candidates(&self) -> watch::Receiver<u64> {
+        self.candidates.subscribe()
+    }
+
+    /// Whether this process has a token to poll for a device with.
+    pub(crate) fn has_token(&self, device_nid: DeviceNid) -> bool {
+        self.devices.get(&device_nid).is_some_and(|device| device.has_token())
+    }
+
+    /// The devices that this process knows.
+    pub(crate) fn devices(&self) -> Vec<Arc<Device>> {
+        self.devices.iter().map(|device| Arc::clone(&device)).collect()
+    }
+}

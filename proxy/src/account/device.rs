@@ -1,0 +1,227 @@
+//! A device as this process holds it: its inbox, its key counts, the token to poll with, and the
+//! presence that its clients wish for.
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use store::{DeviceNid, InboxSeq};
+use tokio::{sync::watch, time::Instant};
+
+use crate::upstream::AccessToken;
+
+/// How long a presence lasts after the request that wished for it: as long as Synapse's own.
+const PRESENCE_LINGERS: Duration = Duration::from_secs(30);
+
+/// Key counts as upstream last told them.
+#[derive(Clone, Debug)]
+pub(crate) struct KeyCounts {
+    /// `device_one_time_keys_count`, a JSON object.
+    pub(crate) one_time_keys_count: Bytes,
+    /// `device_unused_fallback_key_types`, a JSON list.
+    pub(crate) unused_fallback_key_types: Bytes,
+}
+
+/// `set_presence` as a client wishes for it, weakest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum PresenceWish {
+    /// Do not touch it.
+    Offline,
+    /// Idle.
+    Unavailable,
+    /// Online.
+    Online,
+}
+
+impl PresenceWish {
+    /// The value of the query parameter.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Offline => "offline",
+            Self::Unavailable => "unavailable",
+            Self::Online => "online",
+        }
+    }
+}
+
+/// One device of an account.
+pub(crate) struct Device {
+    /// Its number in the store.
+    pub(crate) device_nid: DeviceNid,
+    /// Its Matrix ID.
+    pub(crate) device_id: String,
+    /// The last to-device message stored. Written by the poller after its commit.
+    inbox: watch::Sender<InboxSeq>,
+    /// What v2 has acknowledged, as far as this process has seen. Saves writing it again.
+    v2_acked: Mutex<Option<InboxSeq>>,
+    /// Written by the poller.
+    key_counts: watch::Sender<KeyCounts>,
+    /// Whether upstream has told this device's own part at least once.
+    polled: watch::Sender<bool>,
+    /// The token to poll with: the latest that a client has used. `None` once upstream refused it.
+    token: watch::Sender<Option<AccessToken>>,
+    /// The device was logged out through us.
+    logged_out: watch::Sender<bool>,
+    /// What its clients wished for, and until when.
+    presence: Mutex<Option<(PresenceWish, Instant)>>,
+    presence_raised: watch::Sender<PresenceWish>,
+    /// Whether a poller runs for it.
+    has_poller: AtomicBool,
+}
+
+impl Device {
+    pub(super) fn new(stored: &store::Device, is_main: bool) -> Self {
+        Self {
+            device_nid: stored.device_nid,
+            device_id: stored.device_id.clone(),
+            inbox: watch::Sender::new(stored.inbox_seq),
+            v2_acked: Mutex::new(None),
+            key_counts: watch::Sender::new(KeyCounts {
+                one_time_keys_count: stored.one_time_keys_count.clone(),
+                unused_fallback_key_types: stored.unused_fallback_key_types.clone(),
+            }),
+            polled: watch::Sender::new(is_main || stored.upstream_since.is_some()),
+            token: watch::Sender::new(None),
+            logged_out: watch::Sender::new(false),
+            presence: Mutex::new(None),
+            presence_raised: watch::Sender::new(PresenceWish::Offline),
+            has_poller: AtomicBool::new(false),
+        }
+    }
+
+    /// The number of the last to-device message stored.
+    pub(crate) fn inbox_seq(&self) -> InboxSeq {
+        *self.inbox.borrow()
+    }
+
+    /// Changes when a to-device message arrives.
+    pub(crate) fn watch_inbox(&self) -> watch::Receiver<InboxSeq> {
+        self.inbox.subscribe()
+    }
+
+    /// Key counts as they are now.
+    pub(crate) fn key_counts(&self) -> KeyCounts {
+        self.key_counts.borrow().clone()
+    }
+
+    /// Takes over what a poll brought for this device, and wakes who waits for it.
+    pub(crate) fn advance(&self, inbox_seq: InboxSeq, update: &store::DeviceUpdate) {
+        self.key_counts.send_modify(|counts| {
+            if let Some(count) = &update.one_time_keys_count {
+                counts.one_time_keys_count = count.clone();
+            }
+            if let Some(types) = &update.unused_fallback_key_types {
+                counts.unused_fallback_key_types = types.clone();
+            }
+        });
+        self.polled.send_replace(true);
+        self.inbox.send_if_modified(|current| {
+            let grown = inbox_seq > *current;
+            if grown {
+                *current = inbox_seq;
+            }
+            grown
+        });
+    }
+
+    /// Whether `seq` is more than what v2 is known to have acknowledged; remembers it.
+    pub(crate) fn v2_acknowledges(&self, seq: InboxSeq) -> bool {
+        let mut known = self.v2_acked.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = known.is_none_or(|known| seq > known);
+        if news {
+            *known = Some(seq);
+        }
+        news
+    }
+
+    /// Changes when upstream has told this device's own part for the first time.
+    pub(crate) fn watch_polled(&self) -> watch::Receiver<bool> {
+        self.polled.subscribe()
+    }
+
+    /// A client has used this token: polls go on with it.
+    pub(crate) fn use_token(&self, token: &AccessToken) {
+        self.token.send_if_modified(|current| {
+            let changed = current.as_ref() != Some(token);
+            if changed {
+                *current = Some(token.clone());
+            }
+            changed
+        });
+    }
+
+    /// Upstream refused this token: polls stop until a client comes with another.
+    pub(crate) fn drop_token(&self, token: &AccessToken) {
+        self.token.send_if_modified(|current| {
+            let held = current.as_ref() == Some(token);
+            if held {
+                *current = None;
+            }
+            held
+        });
+    }
+
+    /// The device is gone: its poller ends.
+    pub(crate) fn log_out(&self) {
+        self.token.send_replace(None);
+        self.logged_out.send_replace(true);
+    }
+
+    /// Turns true when the device is gone.
+    pub(crate) fn watch_logged_out(&self) -> watch::Receiver<bool> {
+        self.logged_out.subscribe()
+    }
+
+    /// Whether there is a token to poll with.
+    pub(crate) fn has_token(&self) -> bool {
+        self.token.borrow().is_some()
+    }
+
+    /// The token to poll with, as it changes.
+    pub(crate) fn watch_token(&self) -> watch::Receiver<Option<AccessToken>> {
+        self.token.subscribe()
+    }
+
+    /// A client of the device syncs with this wish, until `end` at least.
+    pub(crate) fn wish_presence(&self, wish: PresenceWish, end: Instant) {
+        let until = end + PRESENCE_LINGERS;
+        let mut current = self.presence.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let wish = match *current {
+            Some((stronger, valid)) if valid > now && stronger > wish => stronger,
+            _ => wish,
+        };
+        *current = Some((wish, until));
+        drop(current);
+        self.presence_raised.send_if_modified(|told| std::mem::replace(told, wish) != wish);
+    }
+
+    /// What the next poll tells upstream.
+    pub(crate) fn presence(&self) -> PresenceWish {
+        let current = self.presence.lock().unwrap_or_else(PoisonError::into_inner);
+        match *current {
+            Some((wish, until)) if until > Instant::now() => wish,
+            _ => PresenceWish::Offline,
+        }
+    }
+
+    /// Changes when a client wishes for another presence.
+    pub(crate) fn watch_presence(&self) -> watch::Receiver<PresenceWish> {
+        self.presence_raised.subscribe()
+    }
+
+    /// Claims the right to run the one poller of this device; `false` if there is one.
+    pub(crate) fn claim_poller(&self) -> bool {
+        !self.has_poller.swap(true, Ordering::AcqRel)
+    }
+
+    /// The poller has ended.
+    pub(crate) fn release_poller(&self) {
+        self.has_poller.store(false, Ordering::Release);
+    }
+}

@@ -1,0 +1,135 @@
+//! The accounts that this process serves: loaded when first asked for, and kept.
+
+use std::{sync::Arc, time::Duration};
+
+use dashmap::DashMap;
+use store::{DeviceNid, Store};
+use tokio::{
+    sync::{Mutex, Semaphore},
+    time::{Instant, timeout_at},
+};
+
+use super::{Account, Bootstrap, Device, Failure};
+use crate::{auth::Requester, error::Error};
+
+/// How long a request waits for the first word of upstream about its own device, when the account
+/// itself is ready: long enough for a healthy upstream, short enough for a sick one.
+const DEVICE_WAIT: Duration = Duration::from_secs(5);
+
+/// All accounts of this process.
+pub(crate) struct Accounts {
+    by_user: DashMap<String, Arc<Account>>,
+    /// Loading an account from the store, one at a time: two requests must share one account.
+    loading: Mutex<()>,
+    /// Limits the polls under way.
+    pub(crate) polls: Semaphore,
+    /// Limits the first polls under way: they are the heavy ones.
+    pub(crate) first_polls: Semaphore,
+}
+
+impl Accounts {
+    pub(crate) fn new(max_polls: usize, max_first_polls: usize) -> Self {
+        Self {
+            by_user: DashMap::new(),
+            loading: Mutex::new(()),
+            polls: Semaphore::new(max_polls),
+            first_polls: Semaphore::new(max_first_polls),
+        }
+    }
+
+    /// The account and device of these Matrix IDs, made in the store where they are new.
+    pub(crate) async fn load(
+        &self,
+        store: &Store,
+        user_id: &str,
+        device_id: &str,
+    ) -> Result<(Arc<Account>, Arc<Device>), store::Error> {
+        if let Some(known) = self.known(user_id, device_id) {
+            return Ok(known);
+        }
+        let _one_at_a_time = self.loading.lock().await;
+        if let Some(known) = self.known(user_id, device_id) {
+            return Ok(known);
+        }
+        let account = match self.account(user_id) {
+            Some(account) => account,
+            None => {
+                let account = Arc::new(Account::new(&store.account(user_id).await?));
+                self.by_user.insert(user_id.to_owned(), Arc::clone(&account));
+                account
+            }
+        };
+        let stored = store.device(account.account_id, device_id).await?;
+        let is_main = account.main_device() == Some(stored.device_nid);
+        let polled = is_main && matches!(*account.bootstrap.borrow(), Bootstrap::Ready);
+        let device = Arc::new(Device::new(&stored, polled));
+        account.devices.insert(device.device_nid, Arc::clone(&device));
+        Ok((account, device))
+    }
+
+    /// The account of a user, if this process has it.
+    pub(crate) fn account(&self, user_id: &str) -> Option<Arc<Account>> {
+        self.by_user.get(user_id).map(|account| Arc::clone(&account))
+    }
+
+    /// Forgets devices that are logged out. Their data is gone from the store already.
+    pub(crate) fn remove_devices(&self, account: &Account, devices: &[DeviceNid]) {
+        for device_nid in devices {
+            account.devices.remove(device_nid);
+        }
+        if account.main_device().is_some_and(|main| devices.contains(&main)) {
+            account.set_main_device(None);
+        }
+    }
+
+    /// Waits until there is something to answer the requester from: its account's first poll is
+    /// stored, and upstream has told its device's own part.
+    pub(crate) async fn ensure_ready(
+        &self,
+        requester: &Requester,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        let mut bootstrap = requester.account.watch_bootstrap();
+        loop {
+            match bootstrap.borrow_and_update().clone() {
+                Bootstrap::Ready => break,
+                Bootstrap::Failed(failure) => return Err(error_of(&failure)),
+                Bootstrap::Pending => {}
+            }
+            tokio::select! {
+                changed = timeout_at(deadline, bootstrap.changed()) => {
+                    if !matches!(changed, Ok(Ok(()))) {
+                        return Err(Error::UpstreamTimeout);
+                    }
+                }
+                // The token died: authenticating again tells the client what upstream says.
+                () = requester.revoked() => return Ok(()),
+            }
+        }
+        let mut polled = requester.device.watch_polled();
+        let device_deadline = deadline.min(Instant::now() + DEVICE_WAIT);
+        // A device that upstream does not answer for is served without its own part for now.
+        let _ = timeout_at(device_deadline, polled.wait_for(|polled| *polled)).await;
+        Ok(())
+    }
+
+    fn known(&self, user_id: &str, device_id: &str) -> Option<(Arc<Account>, Arc<Device>)> {
+        let account = self.account(user_id)?;
+        let device = account
+            .devices
+            .iter()
+            .find(|device| device.device_id == device_id)
+            .map(|device| Arc::clone(&device))?;
+        Some((account, device))
+    }
+}
+
+fn error_of(failure: &Failure) -> Error {
+    match failure {
+        Failure::Unreachable => Error::UpstreamUnreachable(crate::upstream::Error::InvalidBody),
+        Failure::Timeout => Error::UpstreamTimeout,
+        Failure::Answer(status, body) => {
+            Error::UpstreamAnswer { status: *status, body: body.clone() }
+        }
+    }
+}

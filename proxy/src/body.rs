@@ -1,0 +1,103 @@
+//! Bodies of requests and responses, whole or streamed, under one type.
+//!
+//! Neighbours: everything that answers. It must not know what is in a body.
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use futures_util::stream;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Empty, Full, LengthLimitError, Limited, StreamBody};
+use hyper::body::{Body as HttpBody, Frame};
+use tokio::sync::mpsc;
+
+use crate::error::Error;
+
+/// An error of any kind, from whoever produces or carries a body.
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The body of every response, and of every forwarded request.
+pub(crate) type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+/// A body that is at hand.
+pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(never).boxed_unsync()
+}
+
+/// No body.
+pub(crate) fn empty() -> Body {
+    Empty::new().map_err(never).boxed_unsync()
+}
+
+/// A body that is still being written: it ends when the sender is dropped, and breaks off at an error. The channel's
+/// bound is what keeps a fast writer from filling the memory for a slow reader.
+pub(crate) fn stream(chunks: mpsc::Receiver<Result<Bytes, BoxError>>) -> Body {
+    let frames = stream::unfold(chunks, |mut chunks| async move {
+        let chunk = chunks.recv().await?;
+        Some((chunk.map(Frame::data), chunks))
+    });
+    BodyExt::boxed_unsync(StreamBody::new(frames))
+}
+
+/// Reads a client's body into memory, up to `max` bytes.
+pub(crate) async fn read_limited<B>(body: B, max: usize) -> Result<Bytes, Error>
+where
+    B: HttpBody<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    if body.size_hint().lower() > max as u64 {
+        return Err(Error::TooLarge);
+    }
+    match Limited::new(body, max).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Error::TooLarge),
+        Err(_) => Err(Error::NotJson("The request body broke off".to_owned())),
+    }
+}
+
+fn never(never: Infallible) -> BoxError {
+    match never {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_streamed_body_has_all_its_chunks() {
+        let (sender, receiver) = mpsc::channel(1);
+        let writer = async move {
+            for chunk in ["one ", "two"] {
+                sender
+                    .send(Ok(Bytes::from_static(chunk.as_bytes())))
+                    .await
+                    .expect("the reader is there");
+            }
+        };
+        let (read, ()) = tokio::join!(read_limited(stream(receiver), 100), writer);
+        assert_eq!(read.expect("short enough"), "one two");
+    }
+
+    #[tokio::test]
+    async fn a_body_above_the_limit_is_refused() {
+        assert!(matches!(
+            read_limited(full("12345"), 4).await,
+            Err(Error::TooLarge)
+        ));
+        assert_eq!(
+            read_limited(full("1234"), 4)
+                .await
+                .expect("just short enough"),
+            "1234"
+        );
+        let (sender, receiver) = mpsc::channel(2);
+        sender
+            .try_send(Ok(Bytes::from_static(b"12345")))
+            .expect("there is room");
+        drop(sender);
+        assert!(matches!(
+            read_limited(stream(receiver), 4).await,
+            Err(Error::TooLarge)
+        ));
+    }
+}

@@ -1,0 +1,46 @@
+//! What the proxy is told by whoever starts it. Where the values come from is not its business.
+
+use std::time::Duration;
+
+use crate::upstream::Address;
+
+/// The settings of the proxy.
+#[derive(Clone)]
+pub struct Config {
+    /// The homeserver.
+    pub upstream: Address,
+    /// What `well_known` of logins names as the homeserver; `None` derives it from each request.
+    pub public_base_url: Option<String>,
+    /// The key that access tokens are sealed with.
+    pub secret: [u8; 32],
+    /// The longest that a sync waits, whatever its `timeout` says.
+    pub max_timeout: Duration,
+    /// The longest body of a sync v3 request, in bytes.
+    pub max_request_bytes: usize,
+    /// How long an idle sync v3 session lives.
+    pub session_expiry: Duration,
+    /// Forward `/_synapse/admin` to the homeserver.
+    pub forward_admin: bool,
+    /// Forward `/_matrix/federation` and `/_matrix/key` to the homeserver.
+    pub forward_federation: bool,
+    /// How many polls are under way at once, at most.
+    pub max_polls: usize,
+    /// How many first polls are under way at once, at most.
+    pub max_first_polls: usize,
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Config")
+            .field("upstream", &self.upstream)
+            .field("public_base_url", &self.public_base_url)
+            .field("max_timeout", &self.max_timeout)
+            .field("max_request_bytes", &self.max_request_bytes)
+            .field("session_expiry", &self.session_expiry)
+            .field("forward_admin", &self.forward_admin)
+            .field("forward_federation", &self.forward_federation)
+            .field("max_polls", &self.max_polls)
+            .field("max_first_polls", &self.max_first_polls)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,106 @@
+//! Takes one request to whoever answers it, and sees to it that there is an answer.
+//!
+//! Neighbours: `server` calls it for every request; `router` decides, the handlers answer, `error` words refusals, `cors`
+//! lets web clients read all of it. A panic in a handler ends here, as an answer.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response, StatusCode};
+use tokio::time::Instant;
+use tracing::Instrument;
+
+use crate::body::{Body, BoxError};
+use crate::error::{Error, json_response};
+use crate::passthrough::{self, Extent, Place};
+use crate::peer::Peer;
+use crate::router::{Forwarding, Route, route};
+use crate::state::State;
+use crate::upstream::HOP_HEADER;
+use crate::{cors, v2, v3};
+
+/// Answers a request.
+pub(crate) async fn handle(
+    state: Arc<State>,
+    request: Request<Incoming>,
+    peer: Peer,
+) -> Response<Body> {
+    // Never the query: a token may stand there.
+    let span = tracing::info_span!("request", method = %request.method(), path = request.uri().path(), %peer);
+    async move {
+        let begun = Instant::now();
+        let outcome = AssertUnwindSafe(answer(&state, request, peer)).catch_unwind().await;
+        let mut response = match outcome {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => error.into_response(),
+            Err(panic) => Error::internal(describe(panic.as_ref())).into_response(),
+        };
+        cors::apply(response.headers_mut());
+        tracing::debug!(status = response.status().as_u16(), duration = ?begun.elapsed(), "request answered");
+        response
+    }
+    .instrument(span)
+    .await
+}
+
+async fn answer(
+    state: &Arc<State>,
+    request: Request<Incoming>,
+    peer: Peer,
+) -> Result<Response<Body>, Error> {
+    if request.method() == Method::OPTIONS {
+        return Ok(cors::preflight());
+    }
+    let forwarding = Forwarding {
+        admin: state.config.forward_admin,
+        federation: state.config.forward_federation,
+    };
+    let route = route(request.method(), request.uri().path(), forwarding);
+    // The ping is how a proxy is told from a homeserver, so it is answered to another proxy as well.
+    if route != Route::Ping && request.headers().contains_key(HOP_HEADER) {
+        return Err(Error::LoopDetected);
+    }
+    match route {
+        Route::SyncV2 => {
+            let (parts, _body) = request.into_parts();
+            v2::sync::handle(state, parts).await
+        }
+        Route::SyncV3 => {
+            let (parts, body) = request.into_parts();
+            v3::sync::handle(state, parts, body).await
+        }
+        Route::WrongMethod(allowed) => Err(Error::MethodNotAllowed(allowed)),
+        Route::NotForwarded => Err(Error::Unrecognized),
+        Route::Ping => Ok(json_response(StatusCode::OK, r#"{"service":"syncv3"}"#)),
+        Route::Login | Route::Register => {
+            passthrough::rewrite_base_url(state, boxed(request), peer, Place::WellKnown).await
+        }
+        Route::WellKnown => {
+            passthrough::rewrite_base_url(state, boxed(request), peer, Place::Whole).await
+        }
+        Route::Logout => passthrough::log_out(state, boxed(request), peer, Extent::This).await,
+        Route::LogoutAll => passthrough::log_out(state, boxed(request), peer, Extent::All).await,
+        Route::Messages { room_id } => {
+            passthrough::messages(state, boxed(request), peer, &room_id).await
+        }
+        Route::Members { room_id } => {
+            passthrough::members(state, boxed(request), peer, &room_id).await
+        }
+        Route::PassThrough => state.forwarder.forward(boxed(request), peer).await,
+    }
+}
+
+fn boxed(request: Request<Incoming>) -> Request<Body> {
+    request.map(|body| body.map_err(BoxError::from).boxed_unsync())
+}
+
+fn describe(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied());
+    format!("a handler panicked: {}", text.unwrap_or("no message"))
+}

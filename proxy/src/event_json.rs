@@ -1,0 +1,132 @@
+//! Events on the way in and out: what is shared of an event, and what differs by viewer or time.
+//!
+//! In: `unsigned` is cut off, and `age` and `transaction_id` out of it. Out: they are put back as they
+//! are for this device now. Follows "C.7 Per-user parts of an event" of the compliance list: the body
+//! is the event minus `unsigned`.
+
+use crate::json::{Object, ObjectWriter};
+
+/// What goes back into an event when it is served.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Unsigned<'a> {
+    /// `unsigned` as stored.
+    pub(crate) stored: Option<&'a [u8]>,
+    /// `age` in milliseconds at this moment.
+    pub(crate) age: Option<i64>,
+    /// `transaction_id`, for the device that sent the event.
+    pub(crate) transaction_id: Option<&'a str>,
+}
+
+/// Appends an event with its `unsigned`. The body is a JSON object without one.
+pub(crate) fn write_event(body: &[u8], unsigned: Unsigned<'_>, out: &mut Vec<u8>) {
+    let extra = unsigned.age.is_some() || unsigned.transaction_id.is_some();
+    if !extra && unsigned.stored.is_none() {
+        out.extend_from_slice(body);
+        return;
+    }
+    let Some(open) = body.strip_suffix(b"}") else {
+        // Every stored body is an object that we wrote; anything else is served as it is.
+        out.extend_from_slice(body);
+        return;
+    };
+    out.extend_from_slice(open);
+    if open.len() > 1 {
+        out.push(b',');
+    }
+    out.extend_from_slice(b"\"unsigned\":");
+    match unsigned.stored.and_then(|stored| stored.strip_suffix(b"}")) {
+        Some(stored) if extra => {
+            out.extend_from_slice(stored);
+            if stored.len() > 1 {
+                out.push(b',');
+            }
+        }
+        Some(stored) => out.extend_from_slice(stored),
+        None => out.push(b'{'),
+    }
+    if let Some(age) = unsigned.age {
+        out.extend_from_slice(b"\"age\":");
+        out.extend_from_slice(age.to_string().as_bytes());
+        if unsigned.transaction_id.is_some() {
+            out.push(b',');
+        }
+    }
+    if let Some(transaction_id) = unsigned.transaction_id {
+        out.extend_from_slice(b"\"transaction_id\":");
+        crate::json::write_string(transaction_id, out);
+    }
+    out.extend_from_slice(b"}}");
+}
+
+/// Appends an `m.presence` event with `last_active_ago` computed for `now` (milliseconds).
+pub(crate) fn write_presence(
+    event: &[u8],
+    last_active_ts: Option<i64>,
+    now: i64,
+    out: &mut Vec<u8>,
+) {
+    let Some(last_active_ts) = last_active_ts else { return out.extend_from_slice(event) };
+    let parsed = std::str::from_utf8(event).ok().and_then(|text| Object::parse(text).ok());
+    let Some((object, content)) =
+        parsed.and_then(|object| object.get("content").map(|content| (object, content)))
+    else {
+        return out.extend_from_slice(event);
+    };
+    let mut new_content = Vec::with_capacity(content.get().len() + 32);
+    if let Ok(members) = Object::parse(content.get()) {
+        let mut writer = ObjectWriter::new(&mut new_content);
+        for (key, value) in members.members() {
+            writer.raw(&key, value.get().as_bytes());
+        }
+        let ago = now.saturating_sub(last_active_ts).max(0);
+        writer.raw("last_active_ago", ago.to_string().as_bytes());
+        writer.end();
+        object.write_replacing("content", &new_content, out);
+    } else {
+        out.extend_from_slice(event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(body: &str, unsigned: Unsigned<'_>, expected: &str) {
+        let mut out = Vec::new();
+        write_event(body.as_bytes(), unsigned, &mut out);
+        assert_eq!(String::from_utf8(out).expect("text"), expected);
+    }
+
+    #[test]
+    fn unsigned_is_put_together() {
+        let none = Unsigned::default();
+        let stored = Unsigned { stored: Some(br#"{"a":1}"#), ..none };
+        let empty = Unsigned { stored: Some(b"{}"), ..none };
+        check(r#"{"x":1}"#, none, r#"{"x":1}"#);
+        check(r#"{"x":1}"#, stored, r#"{"x":1,"unsigned":{"a":1}}"#);
+        check("{}", stored, r#"{"unsigned":{"a":1}}"#);
+        check(r#"{"x":1}"#, Unsigned { age: Some(5), ..none }, r#"{"x":1,"unsigned":{"age":5}}"#);
+        check(r#"{"x":1}"#, Unsigned { age: Some(5), ..stored }, r#"{"x":1,"unsigned":{"a":1,"age":5}}"#);
+        check(r#"{"x":1}"#, Unsigned { age: Some(5), ..empty }, r#"{"x":1,"unsigned":{"age":5}}"#);
+        check(
+            r#"{"x":1}"#,
+            Unsigned { age: Some(5), transaction_id: Some("t\""), ..stored },
+            r#"{"x":1,"unsigned":{"a":1,"age":5,"transaction_id":"t\""}}"#,
+        );
+        check(
+            r#"{"x":1}"#,
+            Unsigned { transaction_id: Some("t"), ..none },
+            r#"{"x":1,"unsigned":{"transaction_id":"t"}}"#,
+        );
+    }
+
+    #[test]
+    fn presence_gets_its_age() {
+        let mut out = Vec::new();
+        let event = br#"{"type":"m.presence","content":{"presence":"online"},"sender":"@a:b"}"#;
+        write_presence(event, Some(1_000), 3_500, &mut out);
+        let expected = r#"{"type":"m.presence","content":{"presence":"online","last_active_ago":2500},"sender":"@a:b"}"#;
+        assert_eq!(String::from_utf8(out).expect("text"), expected);
+    }
+}

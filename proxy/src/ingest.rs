@@ -1,0 +1,224 @@
+//! From a homeserver's answer to `GET /sync` to one write of the store.
+//!
+//! Reads the envelope, carries everything else as raw bytes. One bad event or room is quarantined and
+//! never spoils the rest; only an answer that is no sync reply at all is refused, so that a retry can
+//! mend it. Pure: it knows neither the network nor the database. The shapes are those of
+//! <https://spec.matrix.org/v1.16/client-server-api/#get_matrixclientv3sync>.
+
+mod event;
+mod room;
+
+use std::{borrow::Cow, collections::HashSet};
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use store::{AccountData, DeviceNid, DeviceUpdate, LightPoll, Poll, PresenceUpdate, Section};
+
+pub(crate) use self::event::parse as parse_event;
+use crate::json::{self, Object};
+
+/// Identifiers are at most 255 bytes by the specification. What is used as a key of the database may
+/// be somewhat longer than that, for servers that do not check, and no more.
+const MAX_KEY_BYTES: usize = 800;
+
+/// Why an answer cannot be taken for a sync reply.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReplyError {
+    /// It is no UTF-8.
+    #[error("the reply is not UTF-8")]
+    NotUtf8,
+    /// It is no JSON object.
+    #[error("the reply is not a JSON object")]
+    NotAnObject(#[source] serde_json::Error),
+    /// It has no `next_batch`.
+    #[error("the reply has no `next_batch`")]
+    NoNextBatch,
+}
+
+/// Whose poll it was.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'a> {
+    /// The user.
+    pub(crate) user_id: &'a str,
+    /// The device whose token asked.
+    pub(crate) device_nid: DeviceNid,
+    /// The since it was asked with.
+    pub(crate) since: Option<&'a str>,
+    /// When the reply was received, in milliseconds.
+    pub(crate) received_at: i64,
+}
+
+/// Reads the reply to a main poll.
+pub(crate) fn main_poll(reply: &[u8], asked: Asked<'_>) -> Result<Poll, ReplyError> {
+    let reply = envelope(reply)?;
+    let mut poll = Poll {
+        asked_since: asked.since.map(str::to_owned),
+        next_batch: next_batch(&reply)?,
+        device: Some(device_update(&reply, asked.device_nid)),
+        ..Poll::default()
+    };
+    for event in events(reply.get("account_data")) {
+        match account_data(event) {
+            Some(data) => poll.account_data.push(data),
+            None => quarantine(&mut poll, "account data without a usable type", event),
+        }
+    }
+    for event in events(reply.get("presence")) {
+        match presence(event, asked.received_at) {
+            Some(update) => poll.presence.push(update),
+            None => quarantine(&mut poll, "presence without a usable sender", event),
+        }
+    }
+    if let Some(lists) = reply.get("device_lists").and_then(object) {
+        poll.device_lists_changed = user_ids(lists.get("changed"));
+        poll.device_lists_left = user_ids(lists.get("left"));
+    }
+    let mut seen = HashSet::new();
+    if let Some(rooms) = reply.get("rooms").and_then(object) {
+        for (section, name) in [
+            (Section::Join, "join"),
+            (Section::Invite, "invite"),
+            (Section::Knock, "knock"),
+            (Section::Leave, "leave"),
+        ] {
+            for (room_id, raw) in rooms.get(name).and_then(object).iter().flat_map(Object::members)
+            {
+                add_room(&mut poll, &mut seen, asked, section, &room_id, raw);
+            }
+        }
+    }
+    Ok(poll)
+}
+
+/// Reads the reply to a light poll: only the device's own part counts.
+pub(crate) fn light_poll(reply: &[u8], asked: Asked<'_>) -> Result<LightPoll, ReplyError> {
+    let reply = envelope(reply)?;
+    Ok(LightPoll {
+        asked_since: asked.since.map(str::to_owned),
+        next_batch: next_batch(&reply)?,
+        device: device_update(&reply, asked.device_nid),
+    })
+}
+
+fn envelope(reply: &[u8]) -> Result<Object<'_>, ReplyError> {
+    let text = std::str::from_utf8(reply).map_err(|_| ReplyError::NotUtf8)?;
+    Object::parse(text).map_err(ReplyError::NotAnObject)
+}
+
+fn next_batch(reply: &Object<'_>) -> Result<String, ReplyError> {
+    reply
+        .get("next_batch")
+        .and_then(json::text)
+        .filter(|token| !token.is_empty())
+        .map(Cow::into_owned)
+        .ok_or(ReplyError::NoNextBatch)
+}
+
+fn device_update(reply: &Object<'_>, device_nid: DeviceNid) -> DeviceUpdate {
+    // The unstable name is what servers before v1.2 of the specification say.
+    let fallback = reply
+        .get("device_unused_fallback_key_types")
+        .or_else(|| reply.get("org.matrix.msc2732.device_unused_fallback_key_types"));
+    DeviceUpdate {
+        device_nid,
+        to_device: events(reply.get("to_device")).into_iter().map(bytes).collect(),
+        one_time_keys_count: reply
+            .get("device_one_time_keys_count")
+            .filter(|raw| object(raw).is_some())
+            .map(bytes),
+        unused_fallback_key_types: fallback.filter(|raw| raw.get().starts_with('[')).map(bytes),
+    }
+}
+
+fn add_room(
+    poll: &mut Poll,
+    seen: &mut HashSet<String>,
+    asked: Asked<'_>,
+    section: Section,
+    room_id: &str,
+    raw: &RawValue,
+) {
+    if !is_key(room_id) {
+        return quarantine(poll, "a room ID that cannot be a key", raw);
+    }
+    let mut rejected = Vec::new();
+    match room::parse(room_id, section, raw, asked, &mut rejected) {
+        Some(room) => {
+            // A room listed twice keeps its last section: the sections are read in that order.
+            if !seen.insert(room.room_id.clone()) {
+                poll.rooms.retain(|known| known.room_id != room.room_id);
+            }
+            poll.rooms.push(room);
+        }
+        None => quarantine(poll, "a room that is not an object", raw),
+    }
+    for (reason, piece) in rejected {
+        quarantine(poll, &format!("{reason} in {room_id}"), piece);
+    }
+}
+
+fn quarantine(poll: &mut Poll, reason: &str, piece: &RawValue) {
+    tracing::warn!(reason, bytes = piece.get().len(), "quarantined a piece of a sync reply");
+    poll.quarantined.push((reason.to_owned(), bytes(piece)));
+}
+
+fn account_data(raw: &RawValue) -> Option<AccountData> {
+    let event_type = object(raw)?.get("type").and_then(json::text).filter(|name| is_key(name))?;
+    Some(AccountData { event_type: event_type.into_owned(), event: bytes(raw) })
+}
+
+fn presence(raw: &RawValue, received_at: i64) -> Option<PresenceUpdate> {
+    let event = object(raw)?;
+    let user_id = event.get("sender").and_then(json::text).filter(|user| is_key(user))?;
+    let content = event.get("content").and_then(object)?;
+    let ago = content.get("last_active_ago").and_then(json::integer);
+    let mut without_ago = Vec::new();
+    content.write_without(&["last_active_ago"], &mut without_ago);
+    let mut stored = Vec::with_capacity(raw.get().len());
+    event.write_replacing("content", &without_ago, &mut stored);
+    Some(PresenceUpdate {
+        user_id: user_id.into_owned(),
+        event: stored.into(),
+        last_active_ts: ago.map(|ago| received_at.saturating_sub(ago)),
+    })
+}
+
+/// The `events` of a section such as `{"events": […]}`.
+fn events(section: Option<&RawValue>) -> Vec<&RawValue> {
+    section
+        .and_then(object)
+        .and_then(|section| section.get("events"))
+        .and_then(list)
+        .unwrap_or_default()
+}
+
+fn user_ids(raw: Option<&RawValue>) -> Vec<String> {
+    let users = raw.and_then(list).unwrap_or_default();
+    users
+        .into_iter()
+        .filter_map(json::text)
+        .filter(|user| is_key(user))
+        .map(Cow::into_owned)
+        .collect()
+}
+
+fn object(raw: &RawValue) -> Option<Object<'_>> {
+    Object::parse(raw.get()).ok()
+}
+
+fn list(raw: &RawValue) -> Option<Vec<&RawValue>> {
+    serde_json::from_str(raw.get()).ok()
+}
+
+fn bytes(raw: &RawValue) -> Bytes {
+    Bytes::copy_from_slice(raw.get().as_bytes())
+}
+
+/// Whether a text can be a key of the database: no NUL, which Postgres cannot hold, and not too long
+/// for an index.
+fn is_key(text: &str) -> bool {
+    text.len() <= MAX_KEY_BYTES && !text.contains('\0')
+}
+
+#[cfg(test)]
+mod tests;

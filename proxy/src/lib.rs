@@ -1,0 +1,37 @@
+//! Everything that speaks HTTP: the server, the pass-through, the pollers, sync v2 and sync v3.
+//!
+//! Stands on `store`, where all durable state is; `cmd` starts it. This crate knows no SQL and reads
+//! no environment. Where a line belongs is told by docs/architecture.md.
+
+mod account;
+mod auth;
+mod auth_header;
+mod body;
+mod clock;
+mod config;
+mod cors;
+mod dispatch;
+mod error;
+mod event_json;
+mod filter;
+mod ingest;
+mod json;
+mod passthrough;
+mod peer;
+mod poller;
+mod router;
+pub mod secret;
+mod server;
+mod state;
+mod sync_token;
+mod token;
+pub mod upstream;
+mod v2;
+mod v3;
+mod views;
+
+pub use crate::{
+    config::Config,
+    server::{Listener, ServeError, serve},
+    upstream::{Probe, probe},
+};

@@ -1,0 +1,143 @@
+//! Polling upstream: one task a device, as long as there is a token to poll with.
+//!
+//! One device of an account runs the **main poll** (rooms, account data, presence, device lists, and
+//! its own inbox); every other runs a **light poll** for its own inbox and key counts. A poll's reply
+//! is stored, and only then is the next one asked for: that is the acknowledgement towards upstream.
+//! A task owns its device's place in upstream's stream and nothing else; it speaks to requests only
+//! through the `watch`es of [`Account`] and [`Device`]. Rules and traps: parts C.1 to C.10 of the
+//! compliance list, and docs/architecture.md.
+
+mod backoff;
+mod handover;
+mod light;
+mod main;
+mod outcome;
+
+use std::sync::Arc;
+
+use crate::{
+    account::{Account, Device},
+    auth::authenticate_stored,
+    error::causes,
+    state::State,
+};
+
+use self::{backoff::Backoff, outcome::Outcome};
+
+/// Sees to it that the device has a poller.
+pub(crate) fn ensure(state: &Arc<State>, account: &Arc<Account>, device: &Arc<Device>) {
+    if !device.claim_poller() {
+        return;
+    }
+    let poller =
+        Poller { state: Arc::clone(state), account: Arc::clone(account), device: Arc::clone(device) };
+    tokio::spawn(poller.run());
+}
+
+/// Goes on polling for every device whose token is stored, as before a restart. Starts are spread
+/// out, so that thousands of accounts do not fall upon upstream at once.
+pub(crate) async fn resume_all(state: Arc<State>) {
+    let stored = match state.store.latest_tokens().await {
+        Ok(stored) => stored,
+        Err(error) => {
+            tracing::error!(error = %causes(&error), "cannot resume polling");
+            return;
+        }
+    };
+    let total = stored.len();
+    for token in stored {
+        if *state.shutting_down.borrow() {
+            return;
+        }
+        match authenticate_stored(&state, &token).await {
+            Ok(true) => tokio::time::sleep(backoff::spread(total)).await,
+            Ok(false) => tracing::warn!(
+                user_id = %token.user_id,
+                device_id = %token.device_id,
+                "a stored access token does not open with this secret: \
+                 its device is polled again when a client comes"
+            ),
+            Err(error) => tracing::error!(
+                error = %causes(&error),
+                user_id = %token.user_id,
+                "cannot resume polling for an account"
+            ),
+        }
+    }
+    tracing::info!(devices = total, "resumed polling");
+}
+
+/// The poller of one device.
+struct Poller {
+    state: Arc<State>,
+    account: Arc<Account>,
+    device: Arc<Device>,
+}
+
+impl Poller {
+    #[tracing::instrument(
+        name = "poller",
+        skip_all,
+        fields(user_id = %self.account.user_id, device_id = %self.device.device_id)
+    )]
+    async fn run(self) {
+        let mut shutting_down = self.state.shutting_down.clone();
+        let mut logged_out = self.device.watch_logged_out();
+        tokio::select! {
+            () = self.poll_forever() => {}
+            _ = shutting_down.wait_for(|down| *down) => {}
+            _ = logged_out.wait_for(|gone| *gone) => tracing::info!("the device is logged out"),
+        }
+        self.device.release_poller();
+    }
+
+    async fn poll_forever(&self) {
+        let mut backoff = Backoff::new();
+        let mut token = self.device.watch_token();
+        loop {
+            // A device without a token waits for a client to bring one.
+            let Ok(current) = token.wait_for(Option::is_some).await.map(|token| token.clone()) else {
+                return;
+            };
+            let Some(current) = current else { continue };
+            let outcome = if self.is_main() {
+                self.poll_main(&current, backoff.tries()).await
+            } else {
+                self.poll_light(&current).await
+            };
+            match outcome {
+                Outcome::Stored => {
+                    self.state.token_cache.accepted(&self.state.sealer.hash(&current));
+                    backoff.reset();
+                }
+                Outcome::AskAgain => {}
+                Outcome::Refused => self.give_up(&current).await,
+                Outcome::Retry { after, at_most } => {
+                    let wait = backoff.next(after, at_most);
+                    tokio::select! {
+                        () = tokio::time::sleep(wait) => {}
+                        // A client has come with another token: that is worth a try at once.
+                        _ = token.changed() => {}
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_main(&self) -> bool {
+        self.account.main_device() == Some(self.device.device_nid)
+    }
+
+    /// Upstream refused the token: the device stops, and another one may run the main poll.
+    async fn give_up(&self, token: &crate::upstream::AccessToken) {
+        let hash = self.state.sealer.hash(token);
+        self.device.drop_token(token);
+        self.state.token_cache.refused(&hash);
+        if let Err(error) = self.state.store.remove_token(&hash.0).await {
+            tracing::warn!(error = %causes(&error), "could not forget a refused token");
+        }
+        if self.is_main() {
+            self.account.wake_candidates();
+        }
+    }
+}

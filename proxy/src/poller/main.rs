@@ -1,0 +1,180 @@
+//! The main poll of an account.
+
+use std::time::Duration;
+
+use crate::{
+    clock::now_ms,
+    error::causes,
+    ingest::{self, Asked},
+    upstream::{self, AccessToken, SyncQuery},
+};
+
+use super::{
+    Poller,
+    outcome::{self, Outcome},
+};
+
+/// How long upstream holds an idle poll.
+const LONG_POLL: Duration = Duration::from_secs(30);
+
+/// Events a room on the first poll, and after: enough for gaps to be rare.
+const FIRST_TIMELINE_LIMIT: u32 = 20;
+const TIMELINE_LIMIT: u32 = 100;
+
+impl Poller {
+    /// Polls once and stores what came. `tries` counts the failures before this one.
+    pub(super) async fn poll_main(&self, token: &AccessToken, tries: u32) -> Outcome {
+        let account = match self.state.store.account_by_id(self.account.account_id).await {
+            Ok(Some(account)) => account,
+            Ok(None) => return Outcome::Refused,
+            Err(error) => return outcome::of_store_failure(&error),
+        };
+        let since = account.upstream_since;
+        match self.ask(token, since.clone(), tries).await {
+            Some(Ok(reply)) => self.store_main(since.as_deref(), &reply).await,
+            Some(Err(error)) => self.main_failed(since.is_none(), &error).await,
+            None => Outcome::AskAgain,
+        }
+    }
+
+    /// Asks upstream; `None` when the question changed before the answer came.
+    async fn ask(
+        &self,
+        token: &AccessToken,
+        since: Option<String>,
+        tries: u32,
+    ) -> Option<Result<bytes::Bytes, upstream::Error>> {
+        let accounts = &self.state.accounts;
+        let is_first = since.is_none();
+        // Closed never: the semaphores live as long as the process.
+        let _permit = accounts.polls.acquire().await;
+        let _first = if is_first { Some(accounts.first_polls.acquire().await) } else { None };
+        if is_first {
+            tracing::info!("first poll: this can take minutes for a large account");
+        }
+        let mut presence_wish = self.device.watch_presence();
+        let mut current_token = self.device.watch_token();
+        let limit = if is_first { FIRST_TIMELINE_LIMIT } else { TIMELINE_LIMIT };
+        let query = SyncQuery {
+            since,
+            filter: filter(limit),
+            timeout: timeout(is_first, tries),
+            set_presence: self.device.presence().as_str(),
+        };
+        let asking = self.state.upstream.sync(token, &query);
+        tokio::pin!(asking);
+        loop {
+            tokio::select! {
+                // The reply first: what has arrived is never thrown away for a change of mind.
+                biased;
+                answer = &mut asking => return Some(answer),
+                // A poll can be given up at any time: the next one asks from the same since. But a
+                // first poll is heavy, and is let finish.
+                _ = presence_wish.changed(), if !is_first => return None,
+                _ = current_token.changed(), if !is_first => return None,
+            }
+        }
+    }
+
+    async fn store_main(&self, since: Option<&str>, reply: &[u8]) -> Outcome {
+        let asked = Asked {
+            user_id: &self.account.user_id,
+            device_nid: self.device.device_nid,
+            since,
+            received_at: now_ms(),
+        };
+        let mut poll = match ingest::main_poll(reply, asked) {
+            Ok(poll) => poll,
+            Err(error) => {
+                tracing::warn!(error = %causes(&error), bytes = reply.len(), "not a sync reply");
+                return Outcome::Retry { after: None, at_most: outcome::RETRY };
+            }
+        };
+        if since.is_none() {
+            tracing::info!(rooms = poll.rooms.len(), bytes = reply.len(), "first poll received");
+            if let Err(error) = self.add_vanished_rooms(&mut poll).await {
+                return outcome::of_store_failure(&error);
+            }
+        }
+        let stored = match self.state.store.ingest(self.account.account_id, &poll).await {
+            Ok(stored) => stored,
+            Err(error) => return outcome::of_store_failure(&error),
+        };
+        if let Some(update) = &poll.device {
+            self.device.advance(stored.inbox_seq, update);
+        }
+        self.account.advance(stored.pos);
+        Outcome::Stored
+    }
+
+    async fn main_failed(&self, is_first: bool, error: &upstream::Error) -> Outcome {
+        // Upstream was restored from a backup, or is another server: begin again without a since.
+        if !is_first && matches!(error, upstream::Error::Matrix { status: 400, .. }) {
+            tracing::warn!(error = %causes(error), "upstream refused its own position: starting anew");
+            return match self.state.store.forget_upstream_since(self.account.account_id).await {
+                Ok(()) => Outcome::Retry { after: None, at_most: outcome::RETRY },
+                Err(error) => outcome::of_store_failure(&error),
+            };
+        }
+        let outcome = outcome::of_failure(error, is_first);
+        if is_first && outcome != Outcome::Refused {
+            self.account.first_poll_failed(outcome::failure(error));
+        }
+        outcome
+    }
+
+    /// After a poll without a since: rooms that the store has and upstream no longer lists have been
+    /// left meanwhile.
+    async fn add_vanished_rooms(&self, poll: &mut store::Poll) -> Result<(), store::Error> {
+        use store::{RoomUpdate, Section, StateBlock, Summary};
+
+        let known = self
+            .state
+            .store
+            .rooms_in(self.account.account_id, &[Section::Join, Section::Invite, Section::Knock])
+            .await?;
+        let listed: std::collections::HashSet<String> =
+            poll.rooms.iter().map(|room| room.room_id.clone()).collect();
+        for room in known.into_iter().filter(|room| !listed.contains(&room.room_id)) {
+            tracing::info!(room_id = %room.room_id, "the room is no longer listed: taken as left");
+            poll.rooms.push(RoomUpdate {
+                room_id: room.room_id,
+                section: Section::Leave,
+                limited: true,
+                joins_anew: None,
+                kicked: false,
+                prev_batch: None,
+                state: StateBlock::BeforeTimeline(Vec::new()),
+                timeline: Vec::new(),
+                typing: None,
+                receipts: Vec::new(),
+                account_data: Vec::new(),
+                counts: None,
+                summary: Summary::default(),
+                stripped_state: None,
+            });
+        }
+        // A room that was joined before and after may have changed in any way in between.
+        for room in &mut poll.rooms {
+            room.limited |= room.section == Section::Join && !room.timeline.is_empty() && {
+                // Only upstream's own word for "nothing earlier" on a room never seen before stands.
+                self.account.pos().0 > 0
+            };
+        }
+        Ok(())
+    }
+}
+
+/// The filter is sent inline, so that none is created on the user's account.
+fn filter(timeline_limit: u32) -> String {
+    format!(
+        r#"{{"room":{{"timeline":{{"limit":{timeline_limit},"unread_thread_notifications":true}},"state":{{"lazy_load_members":true}}}}}}"#
+    )
+}
+
+/// Synapse answers a question that it has answered within two minutes from its cache: a try must
+/// differ from the one before it.
+fn timeout(is_first: bool, tries: u32) -> Duration {
+    let varied = Duration::from_millis(u64::from(tries % 50));
+    if is_first { varied } else { LONG_POLL + varied }
+}

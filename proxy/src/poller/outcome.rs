@@ -1,0 +1,73 @@
+//! What becomes of a poll.
+
+use std::time::Duration;
+
+use crate::{account::Failure, error::causes, upstream};
+
+/// The longest wait after a failed first poll: upstream keeps a finished first reply for two minutes,
+/// so a prompt retry gets it.
+pub(super) const FIRST_POLL_RETRY: Duration = Duration::from_secs(3);
+
+/// The longest wait otherwise.
+pub(super) const RETRY: Duration = Duration::from_secs(30);
+
+/// How often to look whether an account that upstream locked or suspended is back.
+const PROBE: Duration = Duration::from_secs(30);
+
+/// What a poller does next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The reply is stored: go on.
+    Stored,
+    /// Something changed under the poll: ask again at once.
+    AskAgain,
+    /// Upstream no longer knows the token.
+    Refused,
+    /// Ask the same again, after a while.
+    Retry {
+        /// What upstream asked for, if it did.
+        after: Option<Duration>,
+        /// The longest wait.
+        at_most: Duration,
+    },
+}
+
+/// What follows from a failed request, by the table C.10.
+pub(super) fn of_failure(error: &upstream::Error, is_first: bool) -> Outcome {
+    if error.is_unknown_token() && !error.is_user_locked() {
+        tracing::info!(error = %causes(error), "upstream refused the token");
+        return Outcome::Refused;
+    }
+    tracing::warn!(error = %causes(error), "a poll failed");
+    if error.is_retryable() {
+        let at_most = if is_first { FIRST_POLL_RETRY } else { RETRY };
+        return Outcome::Retry { after: error.retry_after(), at_most };
+    }
+    // Locked, suspended, consent missing, …: not the token's end. Look again slowly.
+    Outcome::Retry { after: Some(PROBE), at_most: PROBE }
+}
+
+/// The store could not take a reply. Nothing has advanced: the same poll comes again.
+pub(super) fn of_store_failure(error: &store::Error) -> Outcome {
+    match error {
+        store::Error::Fenced { .. } => {
+            tracing::warn!(error = %causes(error), "another poller was faster");
+            Outcome::AskAgain
+        }
+        _ => {
+            tracing::error!(error = %causes(error), "could not store a poll");
+            Outcome::Retry { after: None, at_most: FIRST_POLL_RETRY }
+        }
+    }
+}
+
+/// What those who wait for the first poll are told.
+pub(super) fn failure(error: &upstream::Error) -> Failure {
+    match error {
+        upstream::Error::Timeout => Failure::Timeout,
+        upstream::Error::Matrix { status: status @ 400..500, body, .. } => {
+            Failure::Answer(*status, body.clone())
+        }
+        _ => Failure::Unreachable,
+    }
+}

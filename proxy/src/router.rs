@@ -1,0 +1,117 @@
+//! Decides what a request is for, from its method and path alone.
+//!
+//! Neighbours: `dispatch` acts on the [`Route`]. What is forwarded is forwarded as it was spelt; only the decision is
+//! taken on the normalised path.
+//!
+//! Invariant: no spelling of the homeserver's own sync reaches it. A raw sync acknowledges to-device messages behind our
+//! back, so a spelling that somebody on the way might normalise into one is answered here with a 404.
+
+use hyper::Method;
+
+mod path;
+
+use self::path::{Path, exact};
+
+/// What a request is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// `GET /_matrix/client/{r0,v3}/sync`
+    SyncV2,
+    /// `POST /_matrix/client/v3/sync`
+    SyncV3,
+    /// A sync path with a method that it does not have; the text lists those that it has.
+    WrongMethod(&'static str),
+    /// `POST …/login`
+    Login,
+    /// `POST …/register`
+    Register,
+    /// `GET /.well-known/matrix/client`
+    WellKnown,
+    /// `POST …/logout`
+    Logout,
+    /// `POST …/logout/all`
+    LogoutAll,
+    /// `GET …/rooms/{room_id}/messages`
+    Messages {
+        /// The room, decoded.
+        room_id: String,
+    },
+    /// `GET …/rooms/{room_id}/members`
+    Members {
+        /// The room, decoded.
+        room_id: String,
+    },
+    /// `GET /_syncv3/ping`
+    Ping,
+    /// Everything else that the homeserver answers.
+    PassThrough,
+    /// What is not the business of clients.
+    NotForwarded,
+}
+
+/// Which of the homeserver's other APIs the operator wants reachable through us.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Forwarding {
+    /// `/_synapse/**` beyond `/_synapse/client/**`
+    pub(crate) admin: bool,
+    /// `/_matrix/federation/**` and `/_matrix/key/**`
+    pub(crate) federation: bool,
+}
+
+/// Decides. `raw_path` is the path as it came over the wire.
+pub(crate) fn route(method: &Method, raw_path: &str, forwarding: Forwarding) -> Route {
+    if let Some(route) = sync(method, raw_path) {
+        return route;
+    }
+    let as_written = Path::split_then_decode(raw_path);
+    let as_flattened = Path::decode_then_split(raw_path);
+    for path in [&as_written, &as_flattened] {
+        if path.is_sync() || !is_forwarded(path, forwarding) {
+            return Route::NotForwarded;
+        }
+    }
+    let get = method == Method::GET;
+    let post = method == Method::POST;
+    match as_written.segments().as_slice() {
+        ["_syncv3", "ping"] if get || method == Method::HEAD => Route::Ping,
+        ["_syncv3", ..] => Route::NotForwarded,
+        [".well-known", "matrix", "client"] if get => Route::WellKnown,
+        ["_matrix", "client", rest @ ..] => match path::without_version(rest) {
+            ["login"] if post => Route::Login,
+            ["register"] if post => Route::Register,
+            ["logout"] if post => Route::Logout,
+            ["logout", "all"] if post => Route::LogoutAll,
+            ["rooms", room_id, "messages"] if get => Route::Messages {
+                room_id: (*room_id).to_owned(),
+            },
+            ["rooms", room_id, "members"] if get => Route::Members {
+                room_id: (*room_id).to_owned(),
+            },
+            _ => Route::PassThrough,
+        },
+        _ => Route::PassThrough,
+    }
+}
+
+/// The sync paths, spelt as they should be.
+fn sync(method: &Method, raw_path: &str) -> Option<Route> {
+    let read = method == Method::GET || method == Method::HEAD;
+    match exact(raw_path)? {
+        "v3" if method == Method::POST => Some(Route::SyncV3),
+        _ if read => Some(Route::SyncV2),
+        "v3" => Some(Route::WrongMethod("GET, HEAD, POST, OPTIONS")),
+        _ => Some(Route::WrongMethod("GET, HEAD, OPTIONS")),
+    }
+}
+
+fn is_forwarded(path: &Path, forwarding: Forwarding) -> bool {
+    match path.segments().as_slice() {
+        ["_synapse", "client", ..] => true,
+        ["_synapse", ..] => forwarding.admin,
+        ["_matrix", "federation" | "key", ..] => forwarding.federation,
+        _ => path.is_absolute(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

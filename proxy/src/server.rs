@@ -1,0 +1,97 @@
+//! Accepts connections and serves requests on them until told to stop.
+//!
+//! Neighbours: `cmd` opens the listener and calls [`serve`]; `dispatch` answers the requests. It must not know what is
+//! asked.
+//!
+//! Shutdown, in order: no new connections; [`State::shutting_down`] turns true, at which long-polls answer; requests under
+//! way get [`DRAIN`] to finish; what is left is cut off.
+
+mod accept;
+mod connection;
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use store::Store;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+pub use self::accept::Listener;
+use crate::config::Config;
+use crate::{dispatch, poller};
+use crate::state::State;
+use crate::upstream;
+
+/// How long requests under way may take to finish at shutdown.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Why the service could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// No client for the homeserver could be made.
+    #[error("cannot prepare connections to the homeserver")]
+    Upstream(#[from] upstream::Error),
+    /// The database could not be used.
+    #[error("cannot use the database")]
+    Store(#[from] store::Error),
+}
+
+/// Serves requests until `shutdown` is done, and then lets those under way finish.
+pub async fn serve(
+    config: Config,
+    store: Store,
+    listener: Listener,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let (stop, shutting_down) = watch::channel(false);
+    let state = Arc::new(State::new(config, store, shutting_down).await?);
+    tokio::spawn(poller::resume_all(Arc::clone(&state)));
+    let mut connections = JoinSet::new();
+    let mut shutdown = std::pin::pin!(shutdown);
+
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            Some(ended) = connections.join_next() => log_panic(ended),
+            accepted = listener.accept() => {
+                let peer = accepted.peer();
+                let state = Arc::clone(&state);
+                let service = service_fn(move |request: Request<Incoming>| {
+                    let state = Arc::clone(&state);
+                    async move { Ok::<_, Infallible>(dispatch::handle(state, request, peer).await) }
+                });
+                connections.spawn(connection::serve(accepted, service, stop.subscribe()));
+            }
+        }
+    }
+
+    drop(listener);
+    stop.send_replace(true);
+    tracing::info!(connections = connections.len(), "stopping");
+    let drained = async {
+        while let Some(ended) = connections.join_next().await {
+            log_panic(ended);
+        }
+    };
+    if tokio::time::timeout(DRAIN, drained).await.is_err() {
+        tracing::warn!(
+            connections = connections.len(),
+            "cutting off requests that take too long to finish"
+        );
+    }
+    connections.shutdown().await;
+    Ok(())
+}
+
+/// A handler's panic is answered where it happens; one that comes this far is of the HTTP library, or of a body.
+fn log_panic(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a connection ended in a panic");
+    }
+}

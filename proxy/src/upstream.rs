@@ -1,0 +1,24 @@
+//! The homeserver, as a server whose API we call: where it is, what we ask it, and how it can fail.
+//!
+//! Neighbours: pollers, `auth` and `v2` call [`Client`]; `passthrough` shares the [`Address`] and the TLS roots but brings
+//! its own raw client, because what it carries must not be looked at. This module must not know what an answer
+//! means: it hands bodies back as bytes.
+
+mod address;
+mod client;
+mod error;
+mod probe;
+mod response;
+mod tls;
+mod token;
+
+pub use self::address::{Address, AddressError};
+pub(crate) use self::client::{Client, SyncQuery};
+pub use self::error::Error;
+pub use self::probe::{Probe, probe};
+pub(crate) use self::tls::client_config;
+pub use self::token::AccessToken;
+
+/// Marks every request that leaves this program, so that a `-server` which leads back here is noticed at the second
+/// lap and not at the last free socket.
+pub(crate) const HOP_HEADER: &str = "x-syncv3-hop";

@@ -1,0 +1,276 @@
+//! The calls we make to the homeserver on an account's behalf.
+//!
+//! Neighbours: pollers (`sync`), `auth` (`whoami`), `v2` (`filter`, `members`). Tokens travel only in the
+//! `Authorization` header. It must not retry, wait or remember: that is the callers' business.
+//!
+//! Client-server API: <https://spec.matrix.org/v1.16/client-server-api/>
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use form_urlencoded::Serializer;
+use hyper::header::AUTHORIZATION;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+use tokio::time::timeout;
+
+use super::{AccessToken, Address, Error, HOP_HEADER, client_config, response};
+
+/// Every byte that RFC 3986 does not call unreserved.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// Ordinary calls answer within seconds or not at all.
+const ORDINARY: Duration = Duration::from_mins(1);
+
+/// `/members` of a room whose join is not complete yet waits until it is.
+const MEMBERS: Duration = Duration::from_mins(5);
+
+/// A first sync of a large account takes the homeserver minutes.
+const FIRST_SYNC: Duration = Duration::from_mins(15);
+
+/// What the homeserver may take for its answer beyond the time that it was asked to wait.
+const SYNC_GRACE: Duration = Duration::from_mins(1);
+
+/// The homeserver's API. Cheap to clone; clones share their connections.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    base_url: String,
+}
+
+/// Who an access token belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Whoami {
+    /// The user.
+    pub(crate) user_id: String,
+    /// The device; application services have none.
+    #[serde(default)]
+    pub(crate) device_id: Option<String>,
+    /// Whether the user is a guest.
+    #[serde(default)]
+    pub(crate) is_guest: bool,
+}
+
+/// What a poll asks for.
+#[derive(Clone, Debug)]
+pub(crate) struct SyncQuery {
+    /// Upstream's own token; none for the first poll.
+    pub(crate) since: Option<String>,
+    /// A filter, inline.
+    pub(crate) filter: String,
+    /// How long the homeserver may hold the poll.
+    pub(crate) timeout: Duration,
+    /// What the poll does to the user's presence.
+    pub(crate) set_presence: &'static str,
+}
+
+impl Client {
+    /// Builds a client. Nothing is dialled yet.
+    pub(crate) fn new(address: &Address) -> Result<Self, Error> {
+        let builder = reqwest::Client::builder()
+            .tls_backend_preconfigured(client_config()?)
+            .http1_only()
+            .gzip(true)
+            .redirect(reqwest::redirect::Policy::none())
+            // The operator named the server; a proxy in the environment is meant for other programs.
+            .no_proxy()
+            .connect_timeout(CONNECT)
+            .tcp_keepalive(Duration::from_secs(30))
+            .user_agent(concat!("syncv3/", env!("CARGO_PKG_VERSION")));
+        let builder = match address {
+            Address::Url(_) => builder,
+            Address::Unix(path) => builder.unix_socket(path.clone()),
+        };
+        Ok(Self {
+            http: builder.build()?,
+            base_url: address.base_url().to_owned(),
+        })
+    }
+
+    /// `GET /_matrix/client/v3/account/whoami`
+    pub(crate) async fn whoami(&self, token: &AccessToken) -> Result<Whoami, Error> {
+        let body = self
+            .get_json(token, "/_matrix/client/v3/account/whoami")
+            .await?;
+        serde_json::from_slice(&body).map_err(|_| Error::InvalidBody)
+    }
+
+    /// `GET /_matrix/client/v3/sync`. A body of any size comes back as it was sent.
+    pub(crate) async fn sync(
+        &self,
+        token: &AccessToken,
+        query: &SyncQuery,
+    ) -> Result<Bytes, Error> {
+        let patience = if query.since.is_some() {
+            query.timeout.saturating_add(SYNC_GRACE)
+        } else {
+            FIRST_SYNC
+        };
+        self.get(Some(token), &sync_path(query), patience).await
+    }
+
+    /// `GET /_matrix/client/v3/rooms/{roomId}/members`, as of `at` (one of upstream's own tokens) if given.
+    pub(crate) async fn members(
+        &self,
+        token: &AccessToken,
+        room_id: &str,
+        at: Option<&str>,
+    ) -> Result<Bytes, Error> {
+        let mut path = format!("/_matrix/client/v3/rooms/{}/members", segment(room_id));
+        if let Some(at) = at {
+            path.push('?');
+            path.push_str(
+                &Serializer::new(String::new())
+                    .append_pair("at", at)
+                    .finish(),
+            );
+        }
+        self.get(Some(token), &path, MEMBERS).await
+    }
+
+    /// `GET /_matrix/client/v3/user/{userId}/filter/{filterId}`
+    pub(crate) async fn filter(
+        &self,
+        token: &AccessToken,
+        user_id: &str,
+        filter_id: &str,
+    ) -> Result<Bytes, Error> {
+        let path = format!(
+            "/_matrix/client/v3/user/{}/filter/{}",
+            segment(user_id),
+            segment(filter_id)
+        );
+        self.get_json(token, &path).await
+    }
+
+    /// Any other `GET` that answers with a JSON object.
+    pub(crate) async fn get_json(
+        &self,
+        token: &AccessToken,
+        path_and_query: &str,
+    ) -> Result<Bytes, Error> {
+        self.get(Some(token), path_and_query, ORDINARY).await
+    }
+
+    /// `GET /_matrix/client/versions`: the versions of the specification that the homeserver speaks.
+    pub(crate) async fn versions(&self) -> Result<Vec<String>, Error> {
+        #[derive(Deserialize)]
+        struct Versions {
+            versions: Vec<String>,
+        }
+        let body = self.get_open("/_matrix/client/versions").await?;
+        let answer: Versions = serde_json::from_slice(&body).map_err(|_| Error::InvalidBody)?;
+        Ok(answer.versions)
+    }
+
+    /// A `GET` that needs no account.
+    pub(super) async fn get_open(&self, path_and_query: &str) -> Result<Bytes, Error> {
+        self.get(None, path_and_query, ORDINARY).await
+    }
+
+    async fn get(
+        &self,
+        token: Option<&AccessToken>,
+        path_and_query: &str,
+        patience: Duration,
+    ) -> Result<Bytes, Error> {
+        let url = self.url(path_and_query)?;
+        let mut request = self.http.get(url).header(HOP_HEADER, "1");
+        if let Some(token) = token {
+            request = request.header(AUTHORIZATION, token.to_header()?);
+        }
+        let answer = timeout(patience, request.send())
+            .await
+            .map_err(|_| Error::Timeout)??;
+        response::read(answer).await
+    }
+
+    /// The full URL, if the URL parser leaves it as it is: it would turn a filter named `..` into another endpoint.
+    fn url(&self, path_and_query: &str) -> Result<reqwest::Url, Error> {
+        let text = format!("{}{path_and_query}", self.base_url);
+        let unsendable = Error::Unsendable { what: "path" };
+        let Ok(url) = reqwest::Url::parse(&text) else {
+            return Err(unsendable);
+        };
+        let after_host = text.splitn(4, '/').nth(3).unwrap_or_default();
+        let path = after_host.split('?').next().unwrap_or_default();
+        if url.path().strip_prefix('/') == Some(path) {
+            Ok(url)
+        } else {
+            Err(unsendable)
+        }
+    }
+}
+
+fn sync_path(query: &SyncQuery) -> String {
+    let mut pairs = Serializer::new(String::new());
+    pairs
+        .append_pair("filter", &query.filter)
+        .append_pair("timeout", &query.timeout.as_millis().to_string())
+        .append_pair("set_presence", query.set_presence)
+        // MSC4222 under its stable and its unstable name: servers know one or the other, or neither.
+        .append_pair("use_state_after", "true")
+        .append_pair("org.matrix.msc4222.use_state_after", "true");
+    if let Some(since) = &query.since {
+        pairs.append_pair("since", since);
+    }
+    format!("/_matrix/client/v3/sync?{}", pairs.finish())
+}
+
+fn segment(text: &str) -> String {
+    utf8_percent_encode(text, SEGMENT).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(address: &str) -> Client {
+        Client::new(&Address::parse(address).expect("the test's address is good"))
+            .expect("a client can be built")
+    }
+
+    #[test]
+    fn paths_arrive_as_they_were_written() {
+        let check = |address: &str, path: &str, expected: Option<&str>| {
+            let found = client(address).url(path).ok().map(String::from);
+            assert_eq!(found.as_deref(), expected, "{address} {path}");
+        };
+        check(
+            "http://hs",
+            "/a/%21b%2Fc?d=%2F",
+            Some("http://hs/a/%21b%2Fc?d=%2F"),
+        );
+        check("http://hs/prefix", "/a", Some("http://hs/prefix/a"));
+        check("/run/hs.sock", "/a?b", Some("http://localhost/a?b"));
+        check("http://hs", "/user/filter/..", None);
+        check("http://hs", "/user/filter/%2e%2E", None);
+        check("http://hs", "/user/./filter", None);
+    }
+
+    #[test]
+    fn ids_are_one_segment() {
+        assert_eq!(segment("!a/b:c.d?e#f"), "%21a%2Fb%3Ac.d%3Fe%23f");
+    }
+
+    #[test]
+    fn a_poll_asks_for_the_state_after_under_both_names() {
+        let query = SyncQuery {
+            since: Some("s1_2&x".to_owned()),
+            filter: "{}".to_owned(),
+            timeout: Duration::from_secs(30),
+            set_presence: "offline",
+        };
+        assert_eq!(
+            sync_path(&query),
+            "/_matrix/client/v3/sync?filter=%7B%7D&timeout=30000&set_presence=offline&use_state_after=true\
+             &org.matrix.msc4222.use_state_after=true&since=s1_2%26x"
+        );
+    }
+}

@@ -1,0 +1,117 @@
+//! What can become of a request to the homeserver.
+//!
+//! Neighbours: pollers ask the questions (`is_retryable`, `retry_after`, …) and `error` maps the rest to an answer for
+//! the client. This module must not decide what anybody does about a failure.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::body::BoxError;
+
+/// A request to the homeserver that brought no usable answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No answer: the connection was refused, broken off, or TLS failed.
+    #[error("could not talk to the homeserver")]
+    Transport(#[source] BoxError),
+    /// No answer in time.
+    #[error("the homeserver did not answer in time")]
+    Timeout,
+    /// The homeserver refused, in the shape that Matrix gives to errors.
+    #[error("the homeserver answered {status} {errcode}: {error}")]
+    Matrix {
+        /// HTTP status.
+        status: u16,
+        /// Matrix error code.
+        errcode: String,
+        /// Text for humans.
+        error: String,
+        /// The whole body, for passing on unchanged.
+        body: Bytes,
+        /// How long the homeserver wants to be left alone.
+        retry_after: Option<Duration>,
+        /// Whether a refused token only ended its session softly.
+        soft_logout: bool,
+    },
+    /// A refusal that does not come from a Matrix server: most likely from a reverse proxy in between.
+    #[error("something in front of the homeserver answered {status}")]
+    Status {
+        /// HTTP status.
+        status: u16,
+        /// How long it wants to be left alone.
+        retry_after: Option<Duration>,
+    },
+    /// Success, but with a body that the endpoint cannot have sent.
+    #[error("the homeserver's answer is not what the endpoint answers")]
+    InvalidBody,
+    /// Something of ours or the client's that cannot be put into a request unchanged. It was not sent.
+    #[error("the {what} cannot be sent to the homeserver")]
+    Unsendable {
+        /// What it is.
+        what: &'static str,
+    },
+}
+
+impl Error {
+    /// A failure below HTTP.
+    pub(crate) fn transport(source: impl Into<BoxError>) -> Self {
+        Self::Transport(source.into())
+    }
+
+    /// The homeserver itself refused the access token. (A 401 from a reverse proxy is not this: a client that is told
+    /// so destroys its keys.)
+    pub fn is_unknown_token(&self) -> bool {
+        matches!(self, Self::Matrix { status: 401, .. })
+    }
+
+    /// The token was refused because the account is locked: it may be unlocked again, and nothing may be purged.
+    pub fn is_user_locked(&self) -> bool {
+        matches!(self, Self::Matrix { status: 401, errcode, .. } if errcode == "M_USER_LOCKED")
+    }
+
+    /// The token was refused, but the session lives on and will come back with another token.
+    pub fn is_soft_logout(&self) -> bool {
+        matches!(
+            self,
+            Self::Matrix {
+                status: 401,
+                soft_logout: true,
+                ..
+            }
+        )
+    }
+
+    /// The same request may well succeed later. An answer that is not Matrix at all counts, whatever its status: it
+    /// comes from a misrouted reverse proxy, as does a Matrix server's word that it does not know the path.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Transport(_) | Self::Timeout | Self::Status { .. } | Self::InvalidBody => true,
+            Self::Matrix {
+                status, errcode, ..
+            } => {
+                *status == 429 || *status >= 500 || (*status == 404 && errcode == "M_UNRECOGNIZED")
+            }
+            Self::Unsendable { .. } => false,
+        }
+    }
+
+    /// How long the homeserver asked to be left alone, if it did.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Matrix { retry_after, .. } | Self::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+}
+
+impl From<reqwest::Error> for Error {
+    fn from(error: reqwest::Error) -> Self {
+        if error.is_timeout() {
+            Self::Timeout
+        } else {
+            // A sync's URL is long, and none of a log's business.
+            Self::transport(error.without_url())
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Reads the homeserver's answers: a success's body as bytes, anything else as an [`Error`].
+//!
+//! Neighbours: `client` alone. It must not parse a success: a body may be hundreds of megabytes, and its consumer reads
+//! it anyway.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use hyper::HeaderMap;
+use hyper::header::RETRY_AFTER;
+use serde::Deserialize;
+use tokio::time::timeout;
+
+use super::Error;
+
+/// How long the body may stand still before the connection counts as dead.
+const STALL: Duration = Duration::from_mins(1);
+
+/// No server tells us to come back later than this; what says so is a broken header.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(1);
+
+/// Reads the whole answer. Success is a JSON object; its size has no limit.
+pub(super) async fn read(mut response: reqwest::Response) -> Result<Bytes, Error> {
+    let status = response.status();
+    let mut body = BytesMut::new();
+    while let Some(chunk) = timeout(STALL, response.chunk())
+        .await
+        .map_err(|_| Error::Timeout)??
+    {
+        body.extend_from_slice(&chunk);
+    }
+    let body = body.freeze();
+    if !status.is_success() {
+        return Err(refusal(status.as_u16(), response.headers(), body));
+    }
+    // A login page or an empty 200 of a reverse proxy must never be taken for an answer without news.
+    if is_object(&body) {
+        Ok(body)
+    } else {
+        Err(Error::InvalidBody)
+    }
+}
+
+fn is_object(body: &[u8]) -> bool {
+    let body = body.trim_ascii();
+    body.first() == Some(&b'{') && body.last() == Some(&b'}')
+}
+
+#[derive(Deserialize)]
+struct MatrixError {
+    errcode: String,
+    #[serde(default)]
+    error: Option<String>,
+    #[serde(default)]
+    soft_logout: Option<bool>,
+    #[serde(default)]
+    retry_after_ms: Option<u64>,
+}
+
+fn refusal(status: u16, headers: &HeaderMap, body: Bytes) -> Error {
+    let header = headers
+        .get(RETRY_AFTER)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.trim().parse().ok())
+        .map(Duration::from_secs);
+    let Ok(matrix) = serde_json::from_slice::<MatrixError>(&body) else {
+        return Error::Status {
+            status,
+            retry_after: header.map(cap),
+        };
+    };
+    Error::Matrix {
+        status,
+        errcode: matrix.errcode,
+        error: matrix.error.unwrap_or_default(),
+        body,
+        retry_after: header
+            .or(matrix.retry_after_ms.map(Duration::from_millis))
+            .map(cap),
+        soft_logout: matrix.soft_logout.unwrap_or(false),
+    }
+}
+
+fn cap(wanted: Duration) -> Duration {
+    wanted.min(LONGEST_RETRY_AFTER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, retry_after: Option<&'static str>, body: &'static str) -> Error {
+        let mut headers = HeaderMap::new();
+        if let Some(value) = retry_after {
+            headers.insert(RETRY_AFTER, hyper::header::HeaderValue::from_static(value));
+        }
+        refusal(status, &headers, Bytes::from_static(body.as_bytes()))
+    }
+
+    #[test]
+    fn only_the_homeserver_itself_refuses_a_token() {
+        let check = |status, body, unknown, locked, soft| {
+            let error = answer(status, None, body);
+            let found = (
+                error.is_unknown_token(),
+                error.is_user_locked(),
+                error.is_soft_logout(),
+            );
+            assert_eq!(found, (unknown, locked, soft), "{status} {body}");
+        };
+        check(
+            401,
+            r#"{"errcode":"M_UNKNOWN_TOKEN","error":"x"}"#,
+            true,
+            false,
+            false,
+        );
+        check(
+            401,
+            r#"{"errcode":"M_UNKNOWN_TOKEN","error":"x","soft_logout":true}"#,
+            true,
+            false,
+            true,
+        );
+        check(
+            401,
+            r#"{"errcode":"M_USER_LOCKED","soft_logout":true}"#,
+            true,
+            true,
+            true,
+        );
+        check(401, "<html>please log in</html>", false, false, false);
+        check(403, r#"{"errcode":"M_FORBIDDEN"}"#, false, false, false);
+    }
+
+    #[test]
+    fn what_may_pass_is_retryable() {
+        let check = |status, body, retryable| {
+            assert_eq!(
+                answer(status, None, body).is_retryable(),
+                retryable,
+                "{status} {body}"
+            );
+        };
+        check(404, "<html>nginx</html>", true);
+        check(404, r#"{"errcode":"M_UNRECOGNIZED"}"#, true);
+        check(404, r#"{"errcode":"M_NOT_FOUND"}"#, false);
+        check(403, "forbidden by the firewall", true);
+        check(403, r#"{"errcode":"M_FORBIDDEN"}"#, false);
+        check(400, r#"{"errcode":"M_UNKNOWN"}"#, false);
+        check(429, r#"{"errcode":"M_LIMIT_EXCEEDED"}"#, true);
+        check(500, r#"{"errcode":"M_UNKNOWN"}"#, true);
+        check(502, "", true);
+        check(401, r#"{"errcode":"M_UNKNOWN_TOKEN"}"#, false);
+    }
+
+    #[test]
+    fn retry_after_comes_from_header_or_body() {
+        let check = |header, body, expected| {
+            assert_eq!(
+                answer(429, header, body).retry_after(),
+                expected,
+                "{header:?} {body}"
+            );
+        };
+        let limited = r#"{"errcode":"M_LIMIT_EXCEEDED","retry_after_ms":1500}"#;
+        check(None, limited, Some(Duration::from_millis(1500)));
+        check(Some("3"), limited, Some(Duration::from_secs(3)));
+        check(Some("3"), "slow down", Some(Duration::from_secs(3)));
+        check(Some("Wed, 21 Oct 2026 07:28:00 GMT"), "slow down", None);
+        check(None, r#"{"errcode":"M_LIMIT_EXCEEDED"}"#, None);
+        check(Some("99999999999"), "slow down", Some(LONGEST_RETRY_AFTER));
+    }
+
+    #[test]
+    fn a_success_is_an_object() {
+        for (body, expected) in [
+            ("{}", true),
+            (" {\"a\":1}\n", true),
+            ("", false),
+            ("<html></html>", false),
+            ("[]", false),
+            ("{\"a\":", false),
+        ] {
+            assert_eq!(is_object(body.as_bytes()), expected, "{body}");
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! Sync v2: `GET /sync` as the specification has it.
+//!
+//! Stands on `views`; knows nothing of v3, of pollers, or of how anything is stored.
+
+mod answer;
+mod filters;
+mod request;
+mod rooms;
+pub(crate) mod sync;
+mod write;
+
+pub(crate) use self::filters::FilterCache;

@@ -1,0 +1,213 @@
+//! What an answer says: gathered from the store, not yet written.
+
+use bytes::Bytes;
+use store::{DeviceListChanges, InboxPage, InboxSeq, Position, Section, StoredPresence};
+
+use crate::{
+    account::KeyCounts,
+    auth::Requester,
+    error::Error,
+    filter::{Filter, Seen},
+    state::State,
+    views::{self, RoomView, View, Wanted},
+};
+
+use super::rooms;
+
+/// To-device messages an answer.
+const INBOX_LIMIT: usize = 100;
+
+/// Everything of an answer but its rooms.
+pub(super) struct Top {
+    /// The end of the stretch that the answer covers.
+    pub(super) pos: Position,
+    /// The last to-device message that is in it, or before it.
+    pub(super) inbox_seq: InboxSeq,
+    pub(super) account_data: Vec<Bytes>,
+    pub(super) presence: Vec<StoredPresence>,
+    pub(super) inbox: InboxPage,
+    /// `None` in an initial answer.
+    pub(super) device_lists: Option<DeviceListChanges>,
+    pub(super) key_counts: KeyCounts,
+}
+
+impl Top {
+    /// Whether there is anything in it that a client waits for. Key counts are not: they ride along.
+    pub(super) fn has_news(&self) -> bool {
+        !self.account_data.is_empty()
+            || !self.presence.is_empty()
+            || !self.inbox.messages.is_empty()
+            || self
+                .device_lists
+                .as_ref()
+                .is_some_and(|lists| !lists.changed.is_empty() || !lists.left.is_empty())
+    }
+}
+
+/// Where a client stands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Standing {
+    /// The account stream; `None` for a client that knows nothing.
+    pub(super) since: Option<Position>,
+    /// The inbox: messages up to here are not sent again.
+    pub(super) inbox: InboxSeq,
+}
+
+/// Gathers everything but the rooms, up to `pos`.
+pub(super) async fn top(
+    state: &State,
+    requester: &Requester,
+    standing: Standing,
+    filter: &Filter,
+    pos: Position,
+) -> Result<Top, Error> {
+    let account_id = requester.account.account_id;
+    let device = &requester.device;
+    let since = standing.since.unwrap_or(Position(0));
+    let unchanged = standing.since.is_some_and(|since| since >= pos);
+    let account_data = async {
+        if unchanged || !filter.account_data.admits_anything() {
+            return Ok(Vec::new());
+        }
+        state.store.global_account_data(account_id, since).await
+    };
+    let presence = async {
+        if unchanged || !filter.presence.admits_anything() {
+            return Ok(Vec::new());
+        }
+        state.store.presence(account_id, since).await
+    };
+    let device_lists = async {
+        match standing.since {
+            None => Ok(None),
+            Some(_) if unchanged => Ok(Some(DeviceListChanges::default())),
+            Some(since) => state.store.device_list_changes(account_id, since).await.map(Some),
+        }
+    };
+    let inbox = async {
+        if standing.inbox >= device.inbox_seq() {
+            return Ok(InboxPage::default());
+        }
+        state.store.inbox(account_id, device.device_nid, standing.inbox, INBOX_LIMIT).await
+    };
+    let (account_data, presence, device_lists, inbox) =
+        tokio::try_join!(account_data, presence, device_lists, inbox)?;
+    let inbox_seq = inbox.messages.last().map_or(standing.inbox, |last| last.seq);
+    Ok(Top {
+        pos,
+        inbox_seq,
+        account_data: account_data
+            .into_iter()
+            .filter(|(event_type, _)| filter.account_data.admits_type(event_type))
+            .map(|(_, event)| event)
+            .collect(),
+        presence: presence
+            .into_iter()
+            .filter(|presence| {
+                let sender = Some(presence.user_id.as_str());
+                filter.presence.admits(Seen { event_type: "m.presence", sender, has_url: false })
+            })
+            .collect(),
+        inbox,
+        device_lists,
+        key_counts: device.key_counts(),
+    })
+}
+
+/// The rooms that changed after `since`, with the position up to which that is.
+pub(super) async fn changed_rooms(
+    state: &State,
+    requester: &Requester,
+    since: Position,
+    filter: &Filter,
+    full_state: bool,
+) -> Result<(Position, Vec<RoomView>), Error> {
+    let account_id = requester.account.account_id;
+    let (pos, changed) = state.store.changed_rooms(account_id, since).await?;
+    let mut wanted = rooms::incremental(changed, since, &filter.room, full_state);
+    if full_state {
+        add_unchanged(state, requester, since, filter, &mut wanted).await?;
+    }
+    let views = load(state, requester, wanted, filter, pos).await?;
+    Ok((pos, views.into_iter().filter(|view| full_state || has_news(view, filter)).collect()))
+}
+
+/// With `full_state` every joined room and invite appears, changed or not.
+async fn add_unchanged(
+    state: &State,
+    requester: &Requester,
+    since: Position,
+    filter: &Filter,
+    wanted: &mut Vec<Wanted>,
+) -> Result<(), Error> {
+    let sections = [Section::Join, Section::Invite, Section::Knock];
+    let heads = state.store.rooms_in(requester.account.account_id, &sections).await?;
+    let listed: std::collections::HashSet<_> =
+        wanted.iter().map(|room| room.head.room_nid).collect();
+    let extent = views::Extent::Since { since, cut: None, full_state: true };
+    wanted.extend(
+        heads
+            .into_iter()
+            .filter(|head| !listed.contains(&head.room_nid) && filter.room.admits(&head.room_id))
+            .map(|head| Wanted { head, extent }),
+    );
+    Ok(())
+}
+
+/// Loads rooms as a filter wants them.
+pub(super) async fn load(
+    state: &State,
+    requester: &Requester,
+    wanted: Vec<Wanted>,
+    filter: &Filter,
+    pos: Position,
+) -> Result<Vec<RoomView>, Error> {
+    let view = View {
+        timeline: &filter.room.timeline,
+        state: &filter.room.state,
+        lazy_load_members: filter.room.state.lazy_load_members,
+        receipts: filter.room.ephemeral.admits_anything() && filter.room.ephemeral.admits_type("m.receipt"),
+    };
+    views::load(state, requester, wanted, &view, pos).await
+}
+
+/// Whether anything of a room is left that its client waits for. Counts alone are not: they ride
+/// along.
+pub(super) fn has_news(view: &RoomView, filter: &Filter) -> bool {
+    let room_id = &view.wanted.head.room_id;
+    match view.wanted.head.section {
+        Section::Invite | Section::Knock => true,
+        Section::Leave if !matches!(view.wanted.extent, views::Extent::Since { .. }) => true,
+        _ => {
+            !view.timeline.events.is_empty()
+                || !view.state.is_empty()
+                || (view.timeline.limited && view.wanted.head.section == Section::Leave)
+                || (filter.room.account_data.admits_room(room_id)
+                    && view
+                        .account_data
+                        .iter()
+                        .any(|(event_type, _)| filter.room.account_data.admits_type(event_type)))
+                || (filter.room.ephemeral.admits_room(room_id)
+                    && (!view.receipts.is_empty() || shows_typing(view, filter)))
+        }
+    }
+}
+
+/// Whether the typing list is told: when it changed, or to a client that knows nothing when somebody
+/// types.
+pub(super) fn shows_typing(view: &RoomView, filter: &Filter) -> bool {
+    let head = &view.wanted.head;
+    let Some(typing) = &head.typing else { return false };
+    let ephemeral = &filter.room.ephemeral;
+    if head.section != Section::Join
+        || !ephemeral.admits_anything()
+        || !ephemeral.admits_type("m.typing")
+        || !ephemeral.admits_room(&head.room_id)
+    {
+        return false;
+    }
+    match view.wanted.extent {
+        views::Extent::Since { since, .. } => head.typing_pos > since,
+        views::Extent::Whole { .. } => typing.contains(&b'@'),
+    }
+}

@@ -1,0 +1,64 @@
+//! Which rooms an answer lists, where, and how much of each.
+
+use store::{ChangedRoom, Position, RoomHead, Section};
+
+use crate::{
+    filter::RoomFilter,
+    views::{Extent, Wanted},
+};
+
+/// The rooms of an initial answer: everything that the account has, as the filter lets it in.
+pub(super) fn initial(heads: Vec<RoomHead>, filter: &RoomFilter) -> Vec<Wanted> {
+    heads
+        .into_iter()
+        .filter(|head| is_listed(head, filter))
+        .map(|head| Wanted { head, extent: Extent::Whole { newly_joined: false } })
+        .collect()
+}
+
+/// Whether a client that knows nothing is told of a room. Rooms that the user left of its own will
+/// only on request; kicks and bans always; forgotten ones never.
+fn is_listed(head: &RoomHead, filter: &RoomFilter) -> bool {
+    match head.section {
+        Section::Join => filter.admits(&head.room_id),
+        Section::Invite | Section::Knock => true,
+        Section::Leave => {
+            (filter.include_leave || head.kicked) && !head.forgotten && filter.admits(&head.room_id)
+        }
+    }
+}
+
+/// The rooms of an incremental answer: those that polls after `since` mentioned.
+pub(super) fn incremental(
+    changed: Vec<ChangedRoom>,
+    since: Position,
+    filter: &RoomFilter,
+    full_state: bool,
+) -> Vec<Wanted> {
+    changed
+        .into_iter()
+        .filter(|room| {
+            matches!(room.head.section, Section::Invite | Section::Knock)
+                || filter.admits(&room.head.room_id)
+        })
+        .filter_map(|room| {
+            let extent = extent(&room, since, full_state)?;
+            Some(Wanted { head: room.head, extent })
+        })
+        .collect()
+}
+
+/// How much of a changed room is told; `None` for nothing.
+fn extent(room: &ChangedRoom, since: Position, full_state: bool) -> Option<Extent> {
+    let delta = Extent::Since { since, cut: room.cut, full_state };
+    match (room.head.section, room.section_before) {
+        (Section::Join, Some(Section::Join)) if !room.newly_joined => Some(delta),
+        (Section::Join, _) => Some(Extent::Whole { newly_joined: true }),
+        (Section::Leave, Some(Section::Join)) if !room.newly_joined => Some(delta),
+        // Left already at `since`: only what is new about the leave, a ban after a kick say.
+        (Section::Leave, Some(Section::Leave)) if !room.newly_joined => Some(delta),
+        // Joined and left in between, or an invite rejected: the client knows nothing of the room.
+        (Section::Leave, _) => Some(Extent::Whole { newly_joined: true }),
+        (Section::Invite | Section::Knock, _) => Some(delta),
+    }
+}

@@ -1,0 +1,313 @@
+//! `GET /_matrix/client/{r0,v3}/sync`
+//! <https://spec.matrix.org/v1.16/client-server-api/#get_matrixclientv3sync>
+//!
+//! An answer is a function of where the client stands and where the account is. An initial one is
+//! streamed room by room; an incremental one waits until there is something to say.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use hyper::{Response, StatusCode, http::request::Parts};
+use store::{InboxSeq, Position, Section};
+use tokio::{sync::mpsc, time::Instant};
+
+use crate::{
+    auth::{self, Requester},
+    auth_header,
+    body::{self, Body, BoxError},
+    clock::now_ms,
+    error::{Error, causes, json_response},
+    filter::Filter,
+    json::{self, ObjectWriter},
+    state::State,
+    sync_token::SyncToken,
+    token::TokenError,
+    upstream::AccessToken,
+    views::{RoomView, Wanted},
+};
+
+use super::{
+    answer::{self, Standing},
+    filters, rooms,
+    request::SyncRequest,
+    write::Writer,
+};
+
+/// How long a client waits for an account's first poll.
+const FIRST_POLL: Duration = Duration::from_mins(10);
+/// How long a request goes on when the database is away: a restart of Postgres passes unnoticed.
+const DATABASE_GRACE: Duration = Duration::from_secs(15);
+/// The pause between two tries while the database is away.
+const DATABASE_RETRY: Duration = Duration::from_millis(250);
+/// Rooms that are loaded and written at once in an initial answer.
+const CHUNK: usize = 32;
+
+/// Answers a request.
+pub(crate) async fn handle(state: &Arc<State>, parts: Parts) -> Result<Response<Body>, Error> {
+    let access_token = auth_header::access_token(&parts, true)?;
+    let started = Instant::now();
+    let requester = loop {
+        match auth::authenticate(state, access_token.clone()).await {
+            Err(Error::Unavailable(_)) if started.elapsed() < DATABASE_GRACE => {
+                tokio::time::sleep(DATABASE_RETRY).await;
+            }
+            outcome => break outcome?,
+        }
+    };
+    let request = SyncRequest::parse(parts.uri.query().unwrap_or_default())?;
+    let filter = filters::resolve(state, &requester, request.filter.as_deref()).await?;
+    let token = read_since(state, &requester, request.since.as_deref())?;
+    let deadline = started + request.timeout.min(state.config.max_timeout);
+    requester.device.wish_presence(request.set_presence, deadline);
+    state.accounts.ensure_ready(&requester, started + FIRST_POLL).await?;
+    if requester.is_revoked() {
+        return Err(last_word(state, access_token).await);
+    }
+
+    let sync = Sync { state, requester: &requester, request: &request, filter: &filter, deadline };
+    loop {
+        match sync.answer(token).await {
+            Err(Error::Unavailable(_)) if Instant::now() < deadline + DATABASE_GRACE => {
+                tokio::time::sleep(DATABASE_RETRY).await;
+            }
+            Ok(None) => return Err(last_word(state, access_token).await),
+            Ok(Some(answer)) => return Ok(answer),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// A token died while its request waited: upstream has the last word on it. Should it be good again,
+/// the client is told to come again.
+async fn last_word(state: &Arc<State>, access_token: AccessToken) -> Error {
+    match auth::authenticate(state, access_token).await {
+        Ok(_) => Error::UpstreamTimeout,
+        Err(error) => error,
+    }
+}
+
+/// What a `since` stands for. One that the homeserver minted comes from a client that synced with it
+/// directly: it is answered as a gap, from the beginning of what is stored.
+fn read_since(
+    state: &State,
+    requester: &Requester,
+    since: Option<&str>,
+) -> Result<Option<SyncToken>, Error> {
+    let Some(since) = since else { return Ok(None) };
+    let account = &requester.account;
+    match SyncToken::read(&state.tokens, account.account_id, since) {
+        Ok(token) => Ok(Some(token)),
+        Err(TokenError::Malformed) => {
+            Err(Error::UnknownPos(String::from("Invalid stream token")))
+        }
+        Err(TokenError::Foreign) => Ok(None),
+    }
+}
+
+/// One request under way.
+struct Sync<'a> {
+    state: &'a Arc<State>,
+    requester: &'a Requester,
+    request: &'a SyncRequest,
+    filter: &'a Arc<Filter>,
+    deadline: Instant,
+}
+
+impl Sync<'_> {
+    /// Answers when there is something to say, or the time is up; `None` when the token died.
+    async fn answer(&self, token: Option<SyncToken>) -> Result<Option<Response<Body>>, Error> {
+        let standing = self.standing(token).await?;
+        match standing.since {
+            None => self.initial(standing).await.map(Some),
+            Some(since) => self.incremental(standing, since).await,
+        }
+    }
+
+    /// Where the client stands; on the way it acknowledges what its token covers.
+    async fn standing(&self, token: Option<SyncToken>) -> Result<Standing, Error> {
+        let account = &self.requester.account;
+        let device = &self.requester.device;
+        let account_id = account.account_id;
+        // A token from the future (of a database that was restored) stands where we are.
+        let since = token.map(|token| token.pos().min(account.pos()));
+        let since = since.filter(|since| *since >= account.retained_from);
+        let covered = match token {
+            Some(SyncToken::Batch { device: of, inbox, .. }) if of == device.device_nid => {
+                Some(inbox.min(device.inbox_seq()))
+            }
+            _ => None,
+        };
+        if let Some(covered) = covered {
+            if device.v2_acknowledges(covered) {
+                let expiry = i64::try_from(self.state.config.session_expiry.as_millis());
+                let live_since = now_ms().saturating_sub(expiry.unwrap_or(i64::MAX));
+                let store = &self.state.store;
+                store.acknowledge_v2(account_id, device.device_nid, covered, live_since).await?;
+            }
+            return Ok(Standing { since, inbox: covered });
+        }
+        let acked = self.state.store.v2_acked(device.device_nid).await?;
+        Ok(Standing { since, inbox: acked.unwrap_or(InboxSeq(0)) })
+    }
+
+    /// Waits until there is something to say.
+    async fn incremental(
+        &self,
+        standing: Standing,
+        since: Position,
+    ) -> Result<Option<Response<Body>>, Error> {
+        let mut positions = self.requester.account.watch();
+        let mut inbox = self.requester.device.watch_inbox();
+        let mut shutting_down = self.state.shutting_down.clone();
+        loop {
+            let pos = *positions.borrow_and_update();
+            inbox.borrow_and_update();
+            let full_state = self.request.full_state;
+            // Where nothing has happened there is nothing to load.
+            let (pos, views) = if pos > since || full_state {
+                let found = answer::changed_rooms(self.state, self.requester, since, self.filter, full_state);
+                found.await?
+            } else {
+                (since, Vec::new())
+            };
+            let top = answer::top(self.state, self.requester, standing, self.filter, pos).await?;
+            let waits = !full_state && !top.has_news() && views.is_empty();
+            if !waits || Instant::now() >= self.deadline || *shutting_down.borrow() {
+                return Ok(Some(self.whole(&top, &views)));
+            }
+            tokio::select! {
+                _ = positions.changed() => {}
+                _ = inbox.changed() => {}
+                () = tokio::time::sleep_until(self.deadline) => {}
+                _ = shutting_down.wait_for(|down| *down) => {}
+                () = self.requester.revoked() => return Ok(None),
+            }
+        }
+    }
+
+    /// An answer in one piece.
+    fn whole(&self, top: &answer::Top, views: &[RoomView]) -> Response<Body> {
+        let writer = Writer::new(self.state, self.requester, self.filter, top.pos);
+        let mut out = Vec::with_capacity(1024);
+        let mut object = ObjectWriter::new(&mut out);
+        writer.top(top, &mut object);
+        if !views.is_empty() {
+            let mut sections = ObjectWriter::new(object.key("rooms"));
+            for (section, name) in SECTIONS {
+                let mut listed =
+                    views.iter().filter(|view| view.wanted.head.section == section).peekable();
+                if listed.peek().is_some() {
+                    let mut rooms = ObjectWriter::new(sections.key(name));
+                    for view in listed {
+                        writer.room(view, rooms.key(&view.wanted.head.room_id));
+                    }
+                    rooms.end();
+                }
+            }
+            sections.end();
+        }
+        object.end();
+        json_response(StatusCode::OK, out)
+    }
+
+    /// An initial answer never waits, and is streamed: memory does not grow with the account.
+    async fn initial(&self, standing: Standing) -> Result<Response<Body>, Error> {
+        let account_id = self.requester.account.account_id;
+        let pos = self.requester.account.pos();
+        let top = answer::top(self.state, self.requester, standing, self.filter, pos).await?;
+        let all = [Section::Join, Section::Invite, Section::Knock, Section::Leave];
+        let heads = self.state.store.rooms_in(account_id, &all).await?;
+        let wanted = rooms::initial(heads, &self.filter.room);
+
+        let mut head = Vec::with_capacity(4096);
+        let mut object = ObjectWriter::new(&mut head);
+        Writer::new(self.state, self.requester, self.filter, top.pos).top(&top, &mut object);
+        object.end();
+        // The object goes on with the rooms.
+        head.pop();
+
+        let (sender, receiver) = mpsc::channel(2);
+        let stream = RoomStream {
+            state: Arc::clone(self.state),
+            requester: self.requester.clone(),
+            filter: Arc::clone(self.filter),
+            pos,
+            sender,
+        };
+        tokio::spawn(stream.send(head, wanted));
+        let mut response = Response::new(body::stream(receiver));
+        response.headers_mut().insert(
+            hyper::header::CONTENT_TYPE,
+            hyper::header::HeaderValue::from_static("application/json"),
+        );
+        Ok(response)
+    }
+}
+
+const SECTIONS: [(Section, &str); 4] = [
+    (Section::Join, "join"),
+    (Section::Invite, "invite"),
+    (Section::Knock, "knock"),
+    (Section::Leave, "leave"),
+];
+
+/// The rooms of an initial answer on their way.
+struct RoomStream {
+    state: Arc<State>,
+    requester: Requester,
+    filter: Arc<Filter>,
+    pos: Position,
+    sender: mpsc::Sender<Result<Bytes, BoxError>>,
+}
+
+impl RoomStream {
+    /// Sends `head`, then all rooms by section, then the end. Breaks off when the client is gone; an
+    /// error breaks the answer off too, so that no client takes a part for the whole.
+    async fn send(self, head: Vec<u8>, wanted: Vec<Wanted>) {
+        if let Err(error) = self.try_send(head, wanted).await {
+            tracing::warn!(error = %causes(&error), "an initial sync broke off");
+            let _ = self.sender.send(Err(Box::new(error))).await;
+        }
+    }
+
+    async fn try_send(&self, head: Vec<u8>, mut wanted: Vec<Wanted>) -> Result<(), Error> {
+        let mut out = head;
+        let mut any_section = false;
+        for (section, name) in SECTIONS {
+            let listed: Vec<Wanted> =
+                wanted.extract_if(.., |room| room.head.section == section).collect();
+            if listed.is_empty() {
+                continue;
+            }
+            out.extend_from_slice(if any_section { b"}," } else { br#","rooms":{"# });
+            any_section = true;
+            json::write_string(name, &mut out);
+            out.extend_from_slice(b":{");
+            let mut any_room = false;
+            for chunk in listed.chunks(CHUNK) {
+                let views = answer::load(
+                    &self.state,
+                    &self.requester,
+                    chunk.to_vec(),
+                    &self.filter,
+                    self.pos,
+                );
+                let writer = Writer::new(&self.state, &self.requester, &self.filter, self.pos);
+                for view in views.await? {
+                    if std::mem::replace(&mut any_room, true) {
+                        out.push(b',');
+                    }
+                    json::write_string(&view.wanted.head.room_id, &mut out);
+                    out.push(b':');
+                    writer.room(&view, &mut out);
+                }
+                if self.sender.send(Ok(std::mem::take(&mut out).into())).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+        out.extend_from_slice(if any_section { b"}}}" } else { b"}" });
+        let _ = self.sender.send(Ok(out.into())).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,82 @@
+//! What an account sees of its rooms: timelines with truthful `limited`, and state at their start.
+//!
+//! Both APIs stand on this. A view is a pure function of a stretch of the account stream and of what
+//! the client wants; it knows neither query parameters nor the shape of an answer. Everything is
+//! loaded for many rooms at once.
+
+mod event_fields;
+mod room;
+mod state;
+mod timeline;
+
+use store::{Position, RoomHead};
+
+pub(crate) use self::{
+    event_fields::EventFields,
+    room::{RoomView, View, load},
+    timeline::TimelineView,
+};
+
+/// Which stretch of a room's history a view covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// Everything that is retained since the last hard cut: the client knows nothing of the room.
+    Whole {
+        /// The room is new to a client that knows others: its timeline counts as limited.
+        newly_joined: bool,
+    },
+    /// What came after a position, that of a `since`.
+    Since {
+        /// The position.
+        since: Position,
+        /// The last hard cut after it: nothing from before it may be shown with what follows.
+        cut: Option<Position>,
+        /// The client asked for the full state all the same.
+        full_state: bool,
+    },
+}
+
+/// A room to view.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    /// The room as it stands.
+    pub(crate) head: RoomHead,
+    /// How much of it.
+    pub(crate) extent: Extent,
+}
+
+impl Wanted {
+    /// Latest values are wanted when they changed after this position.
+    pub(crate) fn values_since(&self) -> Position {
+        match self.extent {
+            Extent::Whole { .. } => Position(0),
+            Extent::Since { full_state: true, .. } => Position(0),
+            Extent::Since { since, .. } => since,
+        }
+    }
+
+    /// Whether the whole state is wanted.
+    fn wants_full_state(&self) -> bool {
+        matches!(self.extent, Extent::Whole { .. } | Extent::Since { full_state: true, .. })
+    }
+
+    /// Events of polls after this position only.
+    fn timeline_after(&self) -> Position {
+        match self.extent {
+            Extent::Whole { .. } => before(self.head.segment_pos),
+            Extent::Since { since, cut, .. } => cut.map_or(since, |cut| since.max(before(cut))),
+        }
+    }
+
+    /// Whether events are missing before everything that may be shown.
+    fn is_cut(&self) -> bool {
+        match self.extent {
+            Extent::Whole { newly_joined } => newly_joined || self.head.segment_limited,
+            Extent::Since { cut, .. } => cut.is_some(),
+        }
+    }
+}
+
+fn before(pos: Position) -> Position {
+    Position(pos.0.saturating_sub(1))
+}

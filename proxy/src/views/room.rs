@@ -1,0 +1,108 @@
+//! Everything that a view holds of a room, for many rooms at once.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use store::{Position, RoomNid, Section, StateEvent, StoredReceipt};
+
+use crate::{
+    account::members,
+    auth::Requester,
+    error::{Error, causes},
+    filter::EventFilter,
+    state::State,
+};
+
+use super::{Extent, TimelineView, Wanted, state as state_view, timeline};
+
+/// What a client wants to see of rooms.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct View<'a> {
+    /// Which events, and how many.
+    pub(crate) timeline: &'a EventFilter,
+    /// Which state.
+    pub(crate) state: &'a EventFilter,
+    /// Members only as they matter to the timeline.
+    pub(crate) lazy_load_members: bool,
+    /// Whether receipts are wanted.
+    pub(crate) receipts: bool,
+}
+
+/// A room as a client is to see it.
+#[derive(Clone, Debug)]
+pub(crate) struct RoomView {
+    /// The room and how much of it this is.
+    pub(crate) wanted: Wanted,
+    /// Its timeline.
+    pub(crate) timeline: TimelineView,
+    /// The state at the start of the timeline: whole, or what changed.
+    pub(crate) state: Vec<StateEvent>,
+    /// Room account data that changed: type and whole event.
+    pub(crate) account_data: Vec<(String, Bytes)>,
+    /// Receipts that changed.
+    pub(crate) receipts: Vec<StoredReceipt>,
+}
+
+/// Loads the views of rooms, up to the position `now`.
+pub(crate) async fn load(
+    state: &State,
+    requester: &Requester,
+    rooms: Vec<Wanted>,
+    view: &View<'_>,
+    now: Position,
+) -> Result<Vec<RoomView>, Error> {
+    if rooms.is_empty() {
+        return Ok(Vec::new());
+    }
+    if !view.lazy_load_members {
+        complete_members(state, requester, &rooms).await;
+    }
+    let account_id = requester.account.account_id;
+    let values: Vec<(RoomNid, Position)> =
+        rooms.iter().map(|room| (room.head.room_nid, room.values_since())).collect();
+    let receipts_of = async {
+        if view.receipts {
+            state.store.receipts(account_id, &values).await.map_err(Error::from)
+        } else {
+            Ok(HashMap::new())
+        }
+    };
+    let account_data_of =
+        async { state.store.room_account_data(account_id, &values).await.map_err(Error::from) };
+    let timelines_of = timeline::load(state, requester, &rooms, view, now);
+    let (mut timelines, mut account_data, mut receipts) =
+        tokio::try_join!(timelines_of, account_data_of, receipts_of)?;
+    let mut states =
+        state_view::load(state, requester, &rooms, &timelines, view, now).await?;
+    let views = rooms.into_iter().map(|wanted| {
+        let nid = wanted.head.room_nid;
+        RoomView {
+            timeline: timelines.remove(&nid).unwrap_or_default(),
+            state: states.remove(&nid).unwrap_or_default(),
+            account_data: account_data.remove(&nid).unwrap_or_default(),
+            receipts: receipts.remove(&nid).unwrap_or_default(),
+            wanted,
+        }
+    });
+    Ok(views.collect())
+}
+
+/// A client that does not lazy-load gets all members. Where upstream does not give them now, it gets
+/// those that are known: better than no answer.
+async fn complete_members(state: &State, requester: &Requester, rooms: &[Wanted]) {
+    let missing = rooms.iter().filter(|room| {
+        room.head.section == Section::Join
+            && !room.head.members_complete
+            && matches!(room.extent, Extent::Whole { .. } | Extent::Since { full_state: true, .. })
+    });
+    let fetches = missing.map(|room| async {
+        if let Err(error) = members::complete(state, requester, &room.head).await {
+            tracing::warn!(
+                error = %causes(&error),
+                room_id = %room.head.room_id,
+                "could not complete the members"
+            );
+        }
+    });
+    futures_util::future::join_all(fetches).await;
+}

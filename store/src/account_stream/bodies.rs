@@ -1,0 +1,84 @@
+//! Table `event_bodies`: each body once, whoever was told it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use ring::digest::{SHA256, digest};
+
+use super::{Event, RoomUpdate, StateBlock};
+use crate::{BodyId, Error, tx::Tx};
+
+/// How much of SHA-256 is kept. Collisions matter only within one event ID.
+const HASH_BYTES: usize = 16;
+
+/// The numbers of the bodies of events.
+#[derive(Default)]
+pub(crate) struct BodyIds(HashMap<(String, Vec<u8>), BodyId>);
+
+impl BodyIds {
+    /// The number of an event's body; it was among those that [`insert`] got.
+    pub(crate) fn of(&self, event: &Event) -> Result<BodyId, Error> {
+        self.0.get(&(event.event_id.clone(), hash(event))).copied().ok_or_else(|| {
+            Error::Inconsistent {
+                table: "event_bodies",
+                column: "event_id",
+                key: event.event_id.clone(),
+            }
+        })
+    }
+}
+
+/// Stores the bodies of events, those not yet known, and gives the numbers of all.
+pub(crate) async fn insert(
+    tx: &Tx,
+    events: impl Iterator<Item = &Event>,
+) -> Result<BodyIds, Error> {
+    // Sorted, so that two ingests of the same events wait for each other in one direction only.
+    let bodies: BTreeMap<(&str, Vec<u8>), &Event> =
+        events.map(|event| ((event.event_id.as_str(), hash(event)), event)).collect();
+    if bodies.is_empty() {
+        return Ok(BodyIds::default());
+    }
+    let event_ids: Vec<&str> = bodies.keys().map(|(event_id, _)| *event_id).collect();
+    let hashes: Vec<&[u8]> = bodies.keys().map(|(_, hash)| hash.as_slice()).collect();
+    let memberships: Vec<Option<&str>> =
+        bodies.values().map(|event| event.membership.as_deref()).collect();
+    let displaynames: Vec<Option<&str>> =
+        bodies.values().map(|event| event.displayname.as_deref()).collect();
+    let jsons: Vec<&[u8]> = bodies.values().map(|event| &*event.body).collect();
+    tx.execute(
+        "-- bodies::insert
+        INSERT INTO event_bodies (event_id, body_hash, membership, displayname, body)
+        SELECT t.event_id, t.body_hash, t.membership, t.displayname, t.body
+        FROM UNNEST($1::TEXT[], $2::BYTEA[], $3::TEXT[], $4::TEXT[], $5::BYTEA[])
+            AS t (event_id, body_hash, membership, displayname, body)
+        ON CONFLICT (event_id, body_hash) DO NOTHING",
+        &[&event_ids, &hashes, &memberships, &displaynames, &jsons],
+    )
+    .await?;
+    let rows = tx
+        .query(
+            "-- bodies::insert
+            SELECT b.body_id, b.event_id, b.body_hash
+            FROM UNNEST($1::TEXT[], $2::BYTEA[]) AS t (event_id, body_hash)
+            JOIN event_bodies b ON b.event_id = t.event_id AND b.body_hash = t.body_hash",
+            &[&event_ids, &hashes],
+        )
+        .await?;
+    let ids = rows
+        .iter()
+        .map(|row| ((row.get("event_id"), row.get("body_hash")), BodyId(row.get("body_id"))))
+        .collect();
+    Ok(BodyIds(ids))
+}
+
+/// All events of the rooms of a poll.
+pub(super) fn events(rooms: &[RoomUpdate]) -> impl Iterator<Item = &Event> {
+    rooms.iter().flat_map(|room| {
+        let (StateBlock::BeforeTimeline(state) | StateBlock::AfterTimeline(state)) = &room.state;
+        state.iter().chain(&room.timeline)
+    })
+}
+
+fn hash(event: &Event) -> Vec<u8> {
+    digest(&SHA256, &event.body).as_ref()[..HASH_BYTES].to_vec()
+}

@@ -1,0 +1,191 @@
+//! The latest-value tables: account data, receipts, presence, device lists, transaction IDs; and the
+//! quarantine.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::Poll;
+use crate::{AccountId, Error, Position, RoomNid, ids::NO_ROOM, tx::Tx};
+
+pub(super) async fn account_data(
+    tx: &Tx,
+    account_id: AccountId,
+    pos: Position,
+    poll: &Poll,
+    room_nids: &HashMap<String, RoomNid>,
+) -> Result<(), Error> {
+    // One row a key: a statement cannot update a row twice. The last one wins.
+    let mut latest: BTreeMap<(i64, &str), &[u8]> = BTreeMap::new();
+    for data in &poll.account_data {
+        latest.insert((NO_ROOM.0, &data.event_type), &data.event);
+    }
+    for room in &poll.rooms {
+        let Some(nid) = room_nids.get(&room.room_id) else { continue };
+        for data in &room.account_data {
+            latest.insert((nid.0, &data.event_type), &data.event);
+        }
+    }
+    if latest.is_empty() {
+        return Ok(());
+    }
+    let nids: Vec<i64> = latest.keys().map(|(nid, _)| *nid).collect();
+    let types: Vec<&str> = latest.keys().map(|(_, event_type)| *event_type).collect();
+    let events: Vec<&[u8]> = latest.values().copied().collect();
+    tx.execute(
+        "-- write_latest::account_data
+        INSERT INTO account_data (account_id, room_nid, event_type, pos, event)
+        SELECT $1, t.room_nid, t.event_type, $2, t.event
+        FROM UNNEST($3::BIGINT[], $4::TEXT[], $5::BYTEA[]) AS t (room_nid, event_type, event)
+        ON CONFLICT (account_id, room_nid, event_type) DO UPDATE
+        SET pos = EXCLUDED.pos, event = EXCLUDED.event",
+        &[&account_id.0, &pos.0, &nids, &types, &events],
+    )
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn receipts(
+    tx: &Tx,
+    account_id: AccountId,
+    pos: Position,
+    poll: &Poll,
+    room_nids: &HashMap<String, RoomNid>,
+) -> Result<(), Error> {
+    let mut latest: BTreeMap<(i64, &str, &str, &str), (&str, &[u8])> = BTreeMap::new();
+    for room in &poll.rooms {
+        let Some(nid) = room_nids.get(&room.room_id) else { continue };
+        for receipt in &room.receipts {
+            latest.insert(
+                (nid.0, &receipt.user_id, &receipt.receipt_type, &receipt.thread_id),
+                (&receipt.event_id, &receipt.data),
+            );
+        }
+    }
+    if latest.is_empty() {
+        return Ok(());
+    }
+    let nids: Vec<i64> = latest.keys().map(|key| key.0).collect();
+    let users: Vec<&str> = latest.keys().map(|key| key.1).collect();
+    let types: Vec<&str> = latest.keys().map(|key| key.2).collect();
+    let threads: Vec<&str> = latest.keys().map(|key| key.3).collect();
+    let event_ids: Vec<&str> = latest.values().map(|value| value.0).collect();
+    let data: Vec<&[u8]> = latest.values().map(|value| value.1).collect();
+    tx.execute(
+        "-- write_latest::receipts
+        INSERT INTO receipts (
+            account_id, room_nid, user_id, receipt_type, thread_id, pos, event_id, data
+        )
+        SELECT $1, t.room_nid, t.user_id, t.receipt_type, t.thread_id, $2, t.event_id, t.data
+        FROM UNNEST($3::BIGINT[], $4::TEXT[], $5::TEXT[], $6::TEXT[], $7::TEXT[], $8::BYTEA[])
+            AS t (room_nid, user_id, receipt_type, thread_id, event_id, data)
+        ON CONFLICT (account_id, room_nid, user_id, receipt_type, thread_id) DO UPDATE
+        SET pos = EXCLUDED.pos, event_id = EXCLUDED.event_id, data = EXCLUDED.data",
+        &[&account_id.0, &pos.0, &nids, &users, &types, &threads, &event_ids, &data],
+    )
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn presence(
+    tx: &Tx,
+    account_id: AccountId,
+    pos: Position,
+    poll: &Poll,
+) -> Result<(), Error> {
+    let latest: BTreeMap<&str, _> =
+        poll.presence.iter().map(|presence| (presence.user_id.as_str(), presence)).collect();
+    if latest.is_empty() {
+        return Ok(());
+    }
+    let users: Vec<&str> = latest.keys().copied().collect();
+    let active: Vec<Option<i64>> = latest.values().map(|presence| presence.last_active_ts).collect();
+    let events: Vec<&[u8]> = latest.values().map(|presence| &*presence.event).collect();
+    tx.execute(
+        "-- write_latest::presence
+        INSERT INTO presence (account_id, user_id, pos, last_active_ts, event)
+        SELECT $1, t.user_id, $2, t.last_active_ts, t.event
+        FROM UNNEST($3::TEXT[], $4::BIGINT[], $5::BYTEA[]) AS t (user_id, last_active_ts, event)
+        ON CONFLICT (account_id, user_id) DO UPDATE
+        SET pos = EXCLUDED.pos, last_active_ts = EXCLUDED.last_active_ts, event = EXCLUDED.event",
+        &[&account_id.0, &pos.0, &users, &active, &events],
+    )
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn device_lists(
+    tx: &Tx,
+    account_id: AccountId,
+    pos: Position,
+    poll: &Poll,
+) -> Result<(), Error> {
+    let mut verdicts: BTreeMap<&str, bool> = BTreeMap::new();
+    verdicts.extend(poll.device_lists_left.iter().map(|user| (user.as_str(), true)));
+    // A user in both lists shares a room again: to over-report is safe, to under-report is not.
+    verdicts.extend(poll.device_lists_changed.iter().map(|user| (user.as_str(), false)));
+    if verdicts.is_empty() {
+        return Ok(());
+    }
+    let users: Vec<&str> = verdicts.keys().copied().collect();
+    let left: Vec<bool> = verdicts.values().copied().collect();
+    tx.execute(
+        "-- write_latest::device_lists
+        INSERT INTO device_list_changes (account_id, pos, user_id, has_left)
+        SELECT $1, $2, t.user_id, t.has_left
+        FROM UNNEST($3::TEXT[], $4::BOOLEAN[]) AS t (user_id, has_left)",
+        &[&account_id.0, &pos.0, &users, &left],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Upstream tells a transaction ID to the device that sent the event, and only to it: the polled one.
+pub(super) async fn transaction_ids(
+    tx: &Tx,
+    account_id: AccountId,
+    poll: &Poll,
+) -> Result<(), Error> {
+    let Some(device) = &poll.device else { return Ok(()) };
+    let ids: BTreeMap<&str, &str> = poll
+        .rooms
+        .iter()
+        .flat_map(|room| &room.timeline)
+        .filter_map(|event| Some((event.event_id.as_str(), event.transaction_id.as_deref()?)))
+        .collect();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let event_ids: Vec<&str> = ids.keys().copied().collect();
+    let transaction_ids: Vec<&str> = ids.values().copied().collect();
+    tx.execute(
+        "-- write_latest::transaction_ids
+        INSERT INTO transaction_ids (account_id, device_nid, event_id, transaction_id)
+        SELECT $1, $2, t.event_id, t.transaction_id
+        FROM UNNEST($3::TEXT[], $4::TEXT[]) AS t (event_id, transaction_id)
+        ON CONFLICT (account_id, device_nid, event_id) DO NOTHING",
+        &[&account_id.0, &device.device_nid.0, &event_ids, &transaction_ids],
+    )
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn quarantine(
+    tx: &Tx,
+    account_id: AccountId,
+    pos: Position,
+    poll: &Poll,
+) -> Result<(), Error> {
+    if poll.quarantined.is_empty() {
+        return Ok(());
+    }
+    let reasons: Vec<&str> = poll.quarantined.iter().map(|(reason, _)| reason.as_str()).collect();
+    let jsons: Vec<&[u8]> = poll.quarantined.iter().map(|(_, json)| &**json).collect();
+    tx.execute(
+        "-- write_latest::quarantine
+        INSERT INTO quarantine (account_id, pos, reason, json)
+        SELECT $1, $2, t.reason, t.json
+        FROM UNNEST($3::TEXT[], $4::BYTEA[]) AS t (reason, json)",
+        &[&account_id.0, &pos.0, &reasons, &jsons],
+    )
+    .await?;
+    Ok(())
+}

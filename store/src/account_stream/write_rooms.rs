@@ -1,0 +1,481 @@
+//! The rooms of a poll: `room_updates`, `timeline_events`, the head and its undo, `account_rooms`.
+
+use std::collections::HashMap;
+
+use tokio::try_join;
+
+use super::{
+    Poll, RoomUpdate, StateBlock,
+    bodies::BodyIds,
+    state_plan::{HeadEntry, Mode, Plan, StateKey, plan},
+};
+use crate::{
+    AccountId, BodyId, Error, Position, RoomNid, Section, room_heads::bytes_of, tx::Tx,
+};
+
+/// The rooms of a poll, ready to be written.
+pub(super) struct Rooms<'a> {
+    pub(super) account_id: AccountId,
+    pub(super) pos: Position,
+    pub(super) poll: &'a Poll,
+    pub(super) room_nids: &'a HashMap<String, RoomNid>,
+    pub(super) bodies: &'a BodyIds,
+}
+
+/// What is known of a room before the poll.
+struct Before {
+    section: Section,
+    members_complete: bool,
+    /// The user's own member event.
+    own_member_event: Option<String>,
+}
+
+/// A room of the poll with what its place in the stream makes of it.
+struct Planned<'a> {
+    nid: RoomNid,
+    update: &'a RoomUpdate,
+    newly_joined: bool,
+    state: Plan,
+}
+
+impl Rooms<'_> {
+    pub(super) async fn write(&self, tx: &Tx) -> Result<(), Error> {
+        if self.poll.rooms.is_empty() {
+            return Ok(());
+        }
+        let before = self.before(tx).await?;
+        let mut heads = self.heads(tx, &before).await?;
+        let mut planned = Vec::with_capacity(self.poll.rooms.len());
+        for update in &self.poll.rooms {
+            let nid = self.nid(&update.room_id)?;
+            let known = before.get(&nid);
+            let newly_joined = is_newly_joined(update, known);
+            let mode = mode(update, known);
+            let head = heads.remove(&nid).unwrap_or_default();
+            let state = plan(update, mode, head, |event| self.bodies.of(event))?;
+            planned.push(Planned { nid, update, newly_joined, state });
+        }
+        try_join!(
+            self.write_updates(tx, &planned),
+            self.write_timelines(tx, &planned),
+            self.write_state_changes(tx, &planned),
+            self.write_heads(tx, &planned),
+            self.write_account_rooms(tx, &planned),
+        )?;
+        Ok(())
+    }
+
+    fn nid(&self, room_id: &str) -> Result<RoomNid, Error> {
+        self.room_nids.get(room_id).copied().ok_or_else(|| Error::Inconsistent {
+            table: "rooms",
+            column: "room_id",
+            key: room_id.to_owned(),
+        })
+    }
+
+    async fn before(&self, tx: &Tx) -> Result<HashMap<RoomNid, Before>, Error> {
+        let nids: Vec<i64> = self.room_nids.values().map(|nid| nid.0).collect();
+        let rows = tx
+            .query(
+                "-- write_rooms::before
+                SELECT h.room_nid, h.section, h.members_complete, b.event_id AS own_member_event
+                FROM account_rooms h
+                JOIN accounts a ON a.account_id = h.account_id
+                LEFT JOIN room_state s
+                    ON s.account_id = h.account_id
+                    AND s.room_nid = h.room_nid
+                    AND s.event_type = 'm.room.member'
+                    AND s.state_key = a.user_id
+                LEFT JOIN event_bodies b ON b.body_id = s.body_id
+                WHERE h.account_id = $1 AND h.room_nid = ANY($2)",
+                &[&self.account_id.0, &nids],
+            )
+            .await?;
+        rows.iter()
+            .map(|row| {
+                let before = Before {
+                    section: Section::from_db(row.get("section"))?,
+                    members_complete: row.get("members_complete"),
+                    own_member_event: row.get("own_member_event"),
+                };
+                Ok((RoomNid(row.get("room_nid")), before))
+            })
+            .collect()
+    }
+
+    /// The head entries that the poll may change: the keys it mentions, and everything of a room
+    /// whose state it replaces.
+    async fn heads(
+        &self,
+        tx: &Tx,
+        before: &HashMap<RoomNid, Before>,
+    ) -> Result<HashMap<RoomNid, HashMap<StateKey, HeadEntry>>, Error> {
+        let mut replaced = Vec::new();
+        let (mut nids, mut types, mut keys) = (Vec::new(), Vec::new(), Vec::new());
+        for update in &self.poll.rooms {
+            let nid = self.nid(&update.room_id)?;
+            let Some(known) = before.get(&nid) else { continue };
+            if mode(update, Some(known)) == Mode::Replace {
+                replaced.push(nid.0);
+                continue;
+            }
+            let (StateBlock::BeforeTimeline(state) | StateBlock::AfterTimeline(state)) =
+                &update.state;
+            for event in state.iter().chain(&update.timeline) {
+                if let Some(state_key) = &event.state_key {
+                    nids.push(nid.0);
+                    types.push(event.event_type.as_str());
+                    keys.push(state_key.as_str());
+                }
+            }
+        }
+        let mut heads: HashMap<RoomNid, HashMap<StateKey, HeadEntry>> = HashMap::new();
+        if nids.is_empty() && replaced.is_empty() {
+            return Ok(heads);
+        }
+        let rows = tx
+            .query(
+                "-- write_rooms::heads
+                SELECT s.room_nid, s.event_type, s.state_key, s.body_id, s.unsigned
+                FROM (
+                    SELECT DISTINCT room_nid, event_type, state_key
+                    FROM UNNEST($2::BIGINT[], $3::TEXT[], $4::TEXT[])
+                        AS t (room_nid, event_type, state_key)
+                ) t
+                JOIN room_state s
+                    ON s.account_id = $1
+                    AND s.room_nid = t.room_nid
+                    AND s.event_type = t.event_type
+                    AND s.state_key = t.state_key
+                UNION ALL
+                SELECT room_nid, event_type, state_key, body_id, unsigned
+                FROM room_state
+                WHERE account_id = $1 AND room_nid = ANY($5)",
+                &[&self.account_id.0, &nids, &types, &keys, &replaced],
+            )
+            .await?;
+        for row in rows {
+            let entry = HeadEntry {
+                body_id: BodyId(row.get("body_id")),
+                unsigned: bytes_of(&row, "unsigned"),
+            };
+            heads
+                .entry(RoomNid(row.get("room_nid")))
+                .or_default()
+                .insert((row.get("event_type"), row.get("state_key")), entry);
+        }
+        Ok(heads)
+    }
+
+    async fn write_updates(&self, tx: &Tx, planned: &[Planned<'_>]) -> Result<(), Error> {
+        let nids: Vec<i64> = planned.iter().map(|room| room.nid.0).collect();
+        let sections: Vec<i16> =
+            planned.iter().map(|room| room.update.section.to_db()).collect();
+        let limited: Vec<bool> = planned.iter().map(|room| room.update.limited).collect();
+        let newly: Vec<bool> = planned.iter().map(|room| room.newly_joined).collect();
+        let lens: Vec<i32> = planned
+            .iter()
+            .map(|room| i32::try_from(room.update.timeline.len()).unwrap_or(i32::MAX))
+            .collect();
+        let prev_batches: Vec<Option<&str>> =
+            planned.iter().map(|room| room.update.prev_batch.as_deref()).collect();
+        tx.execute(
+            "-- write_rooms::write_updates
+            INSERT INTO room_updates (
+                account_id, pos, room_nid, section, limited, newly_joined, timeline_len, prev_batch
+            )
+            SELECT $1, $2, t.room_nid, t.section, t.limited, t.newly_joined, t.timeline_len, t.prev_batch
+            FROM UNNEST($3::BIGINT[], $4::SMALLINT[], $5::BOOLEAN[], $6::BOOLEAN[], $7::INTEGER[], $8::TEXT[])
+                AS t (room_nid, section, limited, newly_joined, timeline_len, prev_batch)",
+            &[
+                &self.account_id.0,
+                &self.pos.0,
+                &nids,
+                &sections,
+                &limited,
+                &newly,
+                &lens,
+                &prev_batches,
+            ],
+        )
+        .await?;
+        Ok(())
+    }
+
+    async fn write_timelines(&self, tx: &Tx, planned: &[Planned<'_>]) -> Result<(), Error> {
+        let (mut nids, mut ords, mut body_ids) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut ages, mut unsigneds) = (Vec::new(), Vec::new());
+        for room in planned {
+            for (ord, event) in room.update.timeline.iter().enumerate() {
+                nids.push(room.nid.0);
+                ords.push(i32::try_from(ord).unwrap_or(i32::MAX));
+                body_ids.push(self.bodies.of(event)?.0);
+                ages.push(event.age_ts);
+                unsigneds.push(event.unsigned.as_deref());
+            }
+        }
+        if nids.is_empty() {
+            return Ok(());
+        }
+        tx.execute(
+            "-- write_rooms::write_timelines
+            INSERT INTO timeline_events (account_id, room_nid, pos, ord, body_id, age_ts, unsigned)
+            SELECT $1, t.room_nid, $2, t.ord, t.body_id, t.age_ts, t.unsigned
+            FROM UNNEST($3::BIGINT[], $4::INTEGER[], $5::BIGINT[], $6::BIGINT[], $7::BYTEA[])
+                AS t (room_nid, ord, body_id, age_ts, unsigned)",
+            &[&self.account_id.0, &self.pos.0, &nids, &ords, &body_ids, &ages, &unsigneds],
+        )
+        .await?;
+        Ok(())
+    }
+
+    async fn write_state_changes(&self, tx: &Tx, planned: &[Planned<'_>]) -> Result<(), Error> {
+        let (mut nids, mut ords, mut types, mut keys) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut old_ids, mut old_unsigneds) = (Vec::new(), Vec::new());
+        for room in planned {
+            for change in &room.state.changes {
+                nids.push(room.nid.0);
+                ords.push(change.ord);
+                types.push(change.key.0.as_str());
+                keys.push(change.key.1.as_str());
+                old_ids.push(change.old.as_ref().map(|old| old.body_id.0));
+                old_unsigneds.push(change.old.as_ref().and_then(|old| old.unsigned.as_deref()));
+            }
+        }
+        if nids.is_empty() {
+            return Ok(());
+        }
+        tx.execute(
+            "-- write_rooms::write_state_changes
+            INSERT INTO state_changes (
+                account_id, room_nid, pos, ord, event_type, state_key, old_body_id, old_unsigned
+            )
+            SELECT $1, t.room_nid, $2, t.ord, t.event_type, t.state_key, t.old_body_id, t.old_unsigned
+            FROM UNNEST($3::BIGINT[], $4::INTEGER[], $5::TEXT[], $6::TEXT[], $7::BIGINT[], $8::BYTEA[])
+                AS t (room_nid, ord, event_type, state_key, old_body_id, old_unsigned)
+            ON CONFLICT (account_id, room_nid, pos, ord, event_type, state_key) DO NOTHING",
+            &[
+                &self.account_id.0,
+                &self.pos.0,
+                &nids,
+                &ords,
+                &types,
+                &keys,
+                &old_ids,
+                &old_unsigneds,
+            ],
+        )
+        .await?;
+        Ok(())
+    }
+
+    async fn write_heads(&self, tx: &Tx, planned: &[Planned<'_>]) -> Result<(), Error> {
+        let (mut gone_nids, mut gone_types, mut gone_keys) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut nids, mut types, mut keys) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut body_ids, mut unsigneds) = (Vec::new(), Vec::new());
+        for room in planned {
+            for (event_type, state_key) in &room.state.remove {
+                gone_nids.push(room.nid.0);
+                gone_types.push(event_type.as_str());
+                gone_keys.push(state_key.as_str());
+            }
+            for ((event_type, state_key), entry) in &room.state.set {
+                nids.push(room.nid.0);
+                types.push(event_type.as_str());
+                keys.push(state_key.as_str());
+                body_ids.push(entry.body_id.0);
+                unsigneds.push(entry.unsigned.as_deref());
+            }
+        }
+        if !gone_nids.is_empty() {
+            tx.execute(
+                "-- write_rooms::write_heads
+                DELETE FROM room_state s
+                USING UNNEST($2::BIGINT[], $3::TEXT[], $4::TEXT[]) AS t (room_nid, event_type, state_key)
+                WHERE s.account_id = $1
+                    AND s.room_nid = t.room_nid
+                    AND s.event_type = t.event_type
+                    AND s.state_key = t.state_key",
+                &[&self.account_id.0, &gone_nids, &gone_types, &gone_keys],
+            )
+            .await?;
+        }
+        if !nids.is_empty() {
+            tx.execute(
+                "-- write_rooms::write_heads
+                INSERT INTO room_state (account_id, room_nid, event_type, state_key, body_id, unsigned)
+                SELECT $1, t.room_nid, t.event_type, t.state_key, t.body_id, t.unsigned
+                FROM UNNEST($2::BIGINT[], $3::TEXT[], $4::TEXT[], $5::BIGINT[], $6::BYTEA[])
+                    AS t (room_nid, event_type, state_key, body_id, unsigned)
+                ON CONFLICT (account_id, room_nid, event_type, state_key) DO UPDATE
+                SET body_id = EXCLUDED.body_id, unsigned = EXCLUDED.unsigned",
+                &[&self.account_id.0, &nids, &types, &keys, &body_ids, &unsigneds],
+            )
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// What the poll says of each room's latest values; what it does not mention stays.
+    async fn write_account_rooms(&self, tx: &Tx, planned: &[Planned<'_>]) -> Result<(), Error> {
+        let mut rows = AccountRoomRows::default();
+        for room in planned {
+            rows.push(room);
+        }
+        tx.execute(
+            "-- write_rooms::write_account_rooms
+            INSERT INTO account_rooms AS h (
+                account_id, room_nid, section, segment_pos, kicked,
+                notification_count, highlight_count, thread_counts,
+                heroes, joined_member_count, invited_member_count, summary_pos,
+                stripped_state, typing, typing_pos
+            )
+            SELECT
+                $1, t.room_nid, t.section, $2::BIGINT, t.kicked,
+                COALESCE(t.notification_count, 0), COALESCE(t.highlight_count, 0), t.thread_counts,
+                t.heroes, t.joined, t.invited, $2::BIGINT,
+                t.stripped_state, t.typing, CASE WHEN t.typing IS NULL THEN 0 ELSE $2::BIGINT END
+            FROM UNNEST(
+                $3::BIGINT[], $4::SMALLINT[], $5::BOOLEAN[],
+                $6::BIGINT[], $7::BIGINT[], $8::BYTEA[],
+                $9::BYTEA[], $10::BIGINT[], $11::BIGINT[],
+                $12::BYTEA[], $13::BYTEA[]
+            ) AS t (
+                room_nid, section, kicked,
+                notification_count, highlight_count, thread_counts,
+                heroes, joined, invited,
+                stripped_state, typing
+            )
+            ON CONFLICT (account_id, room_nid) DO UPDATE
+            SET section = EXCLUDED.section,
+                segment_pos = CASE
+                    WHEN EXCLUDED.room_nid = ANY($14) THEN EXCLUDED.segment_pos
+                    ELSE h.segment_pos
+                END,
+                members_complete = h.members_complete AND EXCLUDED.room_nid <> ALL($15),
+                forgotten = h.forgotten AND EXCLUDED.section = 3,
+                kicked = EXCLUDED.kicked,
+                notification_count = CASE
+                    WHEN EXCLUDED.room_nid = ANY($16) THEN EXCLUDED.notification_count
+                    ELSE h.notification_count
+                END,
+                highlight_count = CASE
+                    WHEN EXCLUDED.room_nid = ANY($16) THEN EXCLUDED.highlight_count
+                    ELSE h.highlight_count
+                END,
+                thread_counts = CASE
+                    WHEN EXCLUDED.room_nid = ANY($16) THEN EXCLUDED.thread_counts
+                    ELSE h.thread_counts
+                END,
+                heroes = COALESCE(EXCLUDED.heroes, h.heroes),
+                joined_member_count = COALESCE(EXCLUDED.joined_member_count, h.joined_member_count),
+                invited_member_count = COALESCE(EXCLUDED.invited_member_count, h.invited_member_count),
+                summary_pos = CASE
+                    WHEN EXCLUDED.heroes IS NULL
+                        AND EXCLUDED.joined_member_count IS NULL
+                        AND EXCLUDED.invited_member_count IS NULL
+                        THEN h.summary_pos
+                    ELSE EXCLUDED.summary_pos
+                END,
+                stripped_state = EXCLUDED.stripped_state,
+                typing = COALESCE(EXCLUDED.typing, h.typing),
+                typing_pos = GREATEST(EXCLUDED.typing_pos, h.typing_pos)",
+            &[
+                &self.account_id.0,
+                &self.pos.0,
+                &rows.nids,
+                &rows.sections,
+                &rows.kicked,
+                &rows.notification_counts,
+                &rows.highlight_counts,
+                &rows.thread_counts,
+                &rows.heroes,
+                &rows.joined,
+                &rows.invited,
+                &rows.stripped,
+                &rows.typing,
+                &rows.cut_nids,
+                &rows.anew_nids,
+                &rows.counted_nids,
+            ],
+        )
+        .await?;
+        Ok(())
+    }
+}
+
+/// The columns of the rows to write to `account_rooms`.
+#[derive(Default)]
+struct AccountRoomRows<'a> {
+    nids: Vec<i64>,
+    sections: Vec<i16>,
+    kicked: Vec<bool>,
+    notification_counts: Vec<Option<i64>>,
+    highlight_counts: Vec<Option<i64>>,
+    thread_counts: Vec<Option<&'a [u8]>>,
+    heroes: Vec<Option<&'a [u8]>>,
+    joined: Vec<Option<i64>>,
+    invited: Vec<Option<i64>>,
+    stripped: Vec<Option<&'a [u8]>>,
+    typing: Vec<Option<&'a [u8]>>,
+    /// Rooms whose timeline begins anew here.
+    cut_nids: Vec<i64>,
+    /// Rooms whose members are unknown again.
+    anew_nids: Vec<i64>,
+    /// Rooms whose unread counts came.
+    counted_nids: Vec<i64>,
+}
+
+impl<'a> AccountRoomRows<'a> {
+    fn push(&mut self, room: &'a Planned<'_>) {
+        let update = room.update;
+        let counts = update.counts.as_ref();
+        let cut = update.limited || room.newly_joined;
+        self.nids.push(room.nid.0);
+        self.sections.push(update.section.to_db());
+        self.kicked.push(update.kicked);
+        self.notification_counts.push(counts.map(|counts| counts.notification_count));
+        self.highlight_counts.push(counts.map(|counts| counts.highlight_count));
+        self.thread_counts.push(counts.and_then(|counts| counts.threads.as_deref()));
+        self.heroes.push(update.summary.heroes.as_deref());
+        self.joined.push(update.summary.joined_member_count);
+        self.invited.push(update.summary.invited_member_count);
+        self.stripped.push(update.stripped_state.as_deref());
+        self.typing.push(match update.section {
+            Section::Join => update.typing.as_deref(),
+            // Nobody types in a room that the user is not in.
+            _ => Some(b"{\"user_ids\":[]}"),
+        });
+        if cut {
+            self.cut_nids.push(room.nid.0);
+        }
+        if room.newly_joined || update.section != Section::Join {
+            self.anew_nids.push(room.nid.0);
+        }
+        if counts.is_some() {
+            self.counted_nids.push(room.nid.0);
+        }
+    }
+}
+
+/// Whether the user comes (back) into the room in this poll. A join that the head already holds is
+/// only told again.
+fn is_newly_joined(update: &RoomUpdate, before: Option<&Before>) -> bool {
+    let Some(before) = before else { return update.section == Section::Join };
+    let joins_anew =
+        update.joins_anew.is_some() && update.joins_anew != before.own_member_event;
+    update.section == Section::Join && (before.section != Section::Join || joins_anew)
+}
+
+/// How the poll's state of a room relates to its head. A left room keeps its head; an invite says
+/// nothing about it; a room that was joined and left in one poll comes with its full state.
+fn mode(update: &RoomUpdate, before: Option<&Before>) -> Mode {
+    let Some(before) = before else { return Mode::Replace };
+    let delta = Mode::Delta { members_complete: before.members_complete };
+    match (update.section, before.section) {
+        (Section::Join, _) if is_newly_joined(update, Some(before)) => Mode::Replace,
+        (Section::Leave, Section::Invite | Section::Knock) => Mode::Replace,
+        _ => delta,
+    }
+}

@@ -1,0 +1,123 @@
+//! Table `accounts`: one row a Matrix user, and who runs its main poll.
+
+use tokio_postgres::Row;
+
+use crate::{AccountId, DeviceNid, Error, Position, Store};
+
+/// An account as it stands.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// Its number.
+    pub account_id: AccountId,
+    /// The user.
+    pub user_id: String,
+    /// The position of the last poll stored.
+    pub pos: Position,
+    /// The since of the next main poll; `None` before the first.
+    pub upstream_since: Option<String>,
+    /// The device whose token runs the main poll.
+    pub main_device: Option<DeviceNid>,
+    /// A since below this position is answered as a gap.
+    pub retained_from: Position,
+}
+
+const COLUMNS: &str = "account_id, user_id, pos, upstream_since, main_device_nid, retained_from";
+
+impl Store {
+    /// The account of a user; made if there is none.
+    pub async fn account(&self, user_id: &str) -> Result<Account, Error> {
+        if let Some(known) = self.find_account(user_id).await? {
+            return Ok(known);
+        }
+        self.query(
+            "accounts::insert",
+            "-- accounts::insert
+            INSERT INTO accounts (user_id)
+            VALUES ($1)
+            ON CONFLICT (user_id) DO NOTHING",
+            &[&user_id],
+        )
+        .await?;
+        self.find_account(user_id).await?.ok_or_else(|| Error::Inconsistent {
+            table: "accounts",
+            column: "user_id",
+            key: user_id.to_owned(),
+        })
+    }
+
+    /// The account with this number, as it stands now.
+    pub async fn account_by_id(&self, account_id: AccountId) -> Result<Option<Account>, Error> {
+        let sql = format!(
+            "-- accounts::account_by_id
+            SELECT {COLUMNS} FROM accounts WHERE account_id = $1"
+        );
+        let rows = self.query("accounts::account_by_id", &sql, &[&account_id.0]).await?;
+        Ok(rows.first().map(account_of))
+    }
+
+    /// Makes `device` the one that runs the main poll, if `expected` still is. The old one's light
+    /// poll will go on from where its main poll was.
+    pub async fn claim_main_poll(
+        &self,
+        account_id: AccountId,
+        expected: Option<DeviceNid>,
+        device: DeviceNid,
+    ) -> Result<bool, Error> {
+        let tx = self.tx("accounts::claim_main_poll").await?;
+        let claimed = tx
+            .execute(
+                "-- accounts::claim_main_poll
+                UPDATE accounts
+                SET main_device_nid = $3
+                WHERE account_id = $1 AND main_device_nid IS NOT DISTINCT FROM $2",
+                &[&account_id.0, &expected.map(|nid| nid.0), &device.0],
+            )
+            .await?;
+        if claimed == 1 {
+            tx.execute(
+                "-- accounts::claim_main_poll
+                UPDATE devices
+                SET upstream_since = a.upstream_since
+                FROM accounts a
+                WHERE devices.device_nid = $2 AND a.account_id = $1 AND a.upstream_since IS NOT NULL",
+                &[&account_id.0, &expected.map(|nid| nid.0)],
+            )
+            .await?;
+        }
+        tx.commit().await?;
+        Ok(claimed == 1)
+    }
+
+    /// Forgets upstream's position of the account, which upstream refused: the next main poll starts
+    /// without a since, and what it no longer lists is taken as left.
+    pub async fn forget_upstream_since(&self, account_id: AccountId) -> Result<(), Error> {
+        self.query(
+            "accounts::forget_upstream_since",
+            "-- accounts::forget_upstream_since
+            UPDATE accounts SET upstream_since = NULL WHERE account_id = $1",
+            &[&account_id.0],
+        )
+        .await?;
+        Ok(())
+    }
+
+    async fn find_account(&self, user_id: &str) -> Result<Option<Account>, Error> {
+        let sql = format!(
+            "-- accounts::find_account
+            SELECT {COLUMNS} FROM accounts WHERE user_id = $1"
+        );
+        let rows = self.query("accounts::find_account", &sql, &[&user_id]).await?;
+        Ok(rows.first().map(account_of))
+    }
+}
+
+fn account_of(row: &Row) -> Account {
+    Account {
+        account_id: AccountId(row.get("account_id")),
+        user_id: row.get("user_id"),
+        pos: Position(row.get("pos")),
+        upstream_since: row.get("upstream_since"),
+        main_device: row.get::<_, Option<i64>>("main_device_nid").map(DeviceNid),
+        retained_from: Position(row.get("retained_from")),
+    }
+}

@@ -1,0 +1,102 @@
+//! Everything that speaks Postgres: migrations and typed operations, a file per table family.
+//!
+//! The proxy stands on this crate. The crate knows no HTTP, no JSON beyond carrying its bytes, and
+//! nothing of clients. What it keeps is what the homeserver told each account: see the comments in
+//! `migrations/`, which are the reference of the data model.
+
+mod access_tokens;
+mod account_stream;
+mod accounts;
+mod connect;
+mod device_inbox;
+mod devices;
+mod error;
+mod ids;
+mod latest_values;
+mod members;
+mod migrate;
+mod room_heads;
+mod rooms;
+mod sessions;
+mod state;
+mod timelines;
+mod tx;
+
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use deadpool_postgres::Pool;
+
+pub use crate::{
+    access_tokens::StoredToken,
+    account_stream::{
+        AccountData, Counts, DeviceUpdate, Event, Ingested, LightPoll, Poll, PresenceUpdate, Receipt,
+        RoomUpdate, StateBlock, Summary,
+    },
+    accounts::Account,
+    connect::{Settings, SettingsError},
+    device_inbox::{InboxMessage, InboxPage},
+    devices::Device,
+    error::Error,
+    ids::{AccountId, BodyId, DeviceNid, InboxSeq, Place, Position, RoomNid, SessionId},
+    latest_values::{DeviceListChanges, StoredPresence, StoredReceipt},
+    members::{Member, MemberChange},
+    room_heads::{ChangedRoom, RoomHead, Section},
+    sessions::{NewSession, Session},
+    state::{StateEvent, StateQuery, StateSelection},
+    timelines::{TimelineEvent, TimelineQuery, UpstreamTokens},
+};
+
+/// The database. Cheap to clone; clones share one pool of connections.
+#[derive(Clone)]
+pub struct Store {
+    pool: Pool,
+    /// Room IDs already interned: they never change.
+    room_nids: Arc<DashMap<String, RoomNid>>,
+}
+
+/// What the server says of itself.
+#[derive(Clone, Debug)]
+pub struct ServerInfo {
+    /// Postgres' version, as `15.18`.
+    pub version: String,
+}
+
+impl Store {
+    /// A store on the database of `settings`, with at most `max_connections` connections. Nothing is
+    /// connected before the first operation.
+    pub fn connect(settings: &Settings, max_connections: usize) -> Result<Self, Error> {
+        Ok(Self { pool: settings.pool(max_connections)?, room_nids: Arc::default() })
+    }
+
+    /// Asks the server for its version: whether it can be reached.
+    pub async fn ping(&self) -> Result<ServerInfo, Error> {
+        let rows = self
+            .query(
+                "store::ping",
+                "-- store::ping
+                SELECT current_setting('server_version') AS version",
+                &[],
+            )
+            .await?;
+        let version = rows.first().map(|row| row.get("version")).unwrap_or_default();
+        Ok(ServerInfo { version })
+    }
+
+    /// The key of the MAC of this database's tokens: 32 bytes that no other database has.
+    pub async fn token_key(&self) -> Result<Vec<u8>, Error> {
+        let rows = self
+            .query(
+                "store::token_key",
+                "-- store::token_key
+                SELECT token_key FROM instance",
+                &[],
+            )
+            .await?;
+        rows.first().map(|row| row.get("token_key")).ok_or(Error::Inconsistent {
+            table: "instance",
+            column: "token_key",
+            key: String::from("TRUE"),
+        })
+    }
+}

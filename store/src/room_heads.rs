@@ -1,0 +1,275 @@
+//! Tables `account_rooms` and `room_updates`, read: where each room of an account stands, and which
+//! rooms a stretch of the stream mentioned.
+
+use bytes::Bytes;
+use tokio_postgres::Row;
+
+use crate::{AccountId, Error, Position, RoomNid, Store, tx::Tx};
+
+/// The part of a sync reply that lists a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Section {
+    /// `rooms.join`.
+    Join,
+    /// `rooms.invite`.
+    Invite,
+    /// `rooms.knock`.
+    Knock,
+    /// `rooms.leave`.
+    Leave,
+}
+
+impl Section {
+    pub(crate) fn to_db(self) -> i16 {
+        match self {
+            Self::Join => 0,
+            Self::Invite => 1,
+            Self::Knock => 2,
+            Self::Leave => 3,
+        }
+    }
+
+    pub(crate) fn from_db(number: i16) -> Result<Self, Error> {
+        match number {
+            0 => Ok(Self::Join),
+            1 => Ok(Self::Invite),
+            2 => Ok(Self::Knock),
+            3 => Ok(Self::Leave),
+            other => Err(Error::Inconsistent {
+                table: "account_rooms",
+                column: "section",
+                key: other.to_string(),
+            }),
+        }
+    }
+}
+
+/// A room of an account as it stands now.
+#[derive(Clone, Debug)]
+pub struct RoomHead {
+    /// Its number.
+    pub room_nid: RoomNid,
+    /// Its Matrix ID.
+    pub room_id: String,
+    /// Where it is listed.
+    pub section: Section,
+    /// Timelines are served from this position on: the last hard cut.
+    pub segment_pos: Position,
+    /// Upstream left events out before that cut.
+    pub segment_limited: bool,
+    /// The head holds every member.
+    pub members_complete: bool,
+    /// In section leave: somebody else ended the membership.
+    pub kicked: bool,
+    /// In section leave: the user has forgotten the room.
+    pub forgotten: bool,
+    /// Unread notifications outside threads.
+    pub notification_count: i64,
+    /// Unread highlights outside threads.
+    pub highlight_count: i64,
+    /// `unread_thread_notifications`, a JSON object.
+    pub thread_counts: Option<Bytes>,
+    /// `m.heroes`, a JSON list.
+    pub heroes: Option<Bytes>,
+    /// `m.joined_member_count`.
+    pub joined_member_count: Option<i64>,
+    /// `m.invited_member_count`.
+    pub invited_member_count: Option<i64>,
+    /// When the summary last changed.
+    pub summary_pos: Position,
+    /// `invite_state` or `knock_state`, verbatim.
+    pub stripped_state: Option<Bytes>,
+    /// The content of the latest `m.typing`.
+    pub typing: Option<Bytes>,
+    /// When it last changed.
+    pub typing_pos: Position,
+}
+
+/// A room that a stretch of the stream mentioned.
+#[derive(Clone, Debug)]
+pub struct ChangedRoom {
+    /// Where it stands at the end of the stretch.
+    pub head: RoomHead,
+    /// Where it was listed before the stretch; `None` if it was unknown.
+    pub section_before: Option<Section>,
+    /// The account came (back) into it in the stretch.
+    pub newly_joined: bool,
+    /// The last hard cut in the stretch.
+    pub cut: Option<Position>,
+}
+
+macro_rules! head_columns {
+    () => {
+        "h.room_nid, r.room_id, h.section, h.segment_pos,
+        COALESCE((
+            SELECT s.limited
+            FROM room_updates s
+            WHERE s.account_id = h.account_id AND s.pos = h.segment_pos AND s.room_nid = h.room_nid
+        ), TRUE) AS segment_limited,
+        h.members_complete, h.kicked, h.forgotten, h.notification_count, h.highlight_count,
+        h.thread_counts, h.heroes, h.joined_member_count, h.invited_member_count, h.summary_pos,
+        h.stripped_state, h.typing, h.typing_pos"
+    };
+}
+
+impl Store {
+    /// Every room of the account in these sections, in the order of their numbers.
+    pub async fn rooms_in(
+        &self,
+        account_id: AccountId,
+        sections: &[Section],
+    ) -> Result<Vec<RoomHead>, Error> {
+        let sections: Vec<i16> = sections.iter().map(|section| section.to_db()).collect();
+        let rows = self
+            .query(
+                "room_heads::rooms_in",
+                concat!(
+                    "-- room_heads::rooms_in
+                    SELECT ",
+                    head_columns!(),
+                    " FROM account_rooms h
+                    JOIN rooms r ON r.room_nid = h.room_nid
+                    WHERE h.account_id = $1 AND h.section = ANY($2)
+                    ORDER BY h.room_nid"
+                ),
+                &[&account_id.0, &sections],
+            )
+            .await?;
+        rows.iter().map(head_of).collect()
+    }
+
+    /// One room of the account; `None` if it was never told of it.
+    pub async fn room_head(
+        &self,
+        account_id: AccountId,
+        room_nid: RoomNid,
+    ) -> Result<Option<RoomHead>, Error> {
+        let rows = self
+            .query(
+                "room_heads::room_head",
+                concat!(
+                    "-- room_heads::room_head
+                    SELECT ",
+                    head_columns!(),
+                    " FROM account_rooms h
+                    JOIN rooms r ON r.room_nid = h.room_nid
+                    WHERE h.account_id = $1 AND h.room_nid = $2"
+                ),
+                &[&account_id.0, &room_nid.0],
+            )
+            .await?;
+        rows.first().map(head_of).transpose()
+    }
+
+    /// The rooms that polls after `since` mentioned, with the position up to which that is: the end of
+    /// the stream at this moment.
+    pub async fn changed_rooms(
+        &self,
+        account_id: AccountId,
+        since: Position,
+    ) -> Result<(Position, Vec<ChangedRoom>), Error> {
+        let tx = self.snapshot("room_heads::changed_rooms").await?;
+        let now = now(&tx, account_id).await?;
+        let rows = tx
+            .query(
+                concat!(
+                    "-- room_heads::changed_rooms
+                    SELECT u.newly_joined, u.cut, p.section AS section_before, ",
+                    head_columns!(),
+                    " FROM (
+                        SELECT
+                            room_nid,
+                            BOOL_OR(newly_joined) AS newly_joined,
+                            MAX(pos) FILTER (WHERE limited OR newly_joined) AS cut
+                        FROM room_updates
+                        WHERE account_id = $1 AND pos > $2
+                        GROUP BY room_nid
+                    ) u
+                    JOIN account_rooms h ON h.account_id = $1 AND h.room_nid = u.room_nid
+                    JOIN rooms r ON r.room_nid = u.room_nid
+                    LEFT JOIN LATERAL (
+                        SELECT section
+                        FROM room_updates
+                        WHERE account_id = $1 AND room_nid = u.room_nid AND pos <= $2
+                        ORDER BY pos DESC
+                        LIMIT 1
+                    ) p ON TRUE
+                    ORDER BY u.room_nid"
+                ),
+                &[&account_id.0, &since.0],
+            )
+            .await?;
+        tx.commit().await?;
+        let rooms = rows
+            .iter()
+            .map(|row| {
+                let before: Option<i16> = row.get("section_before");
+                Ok(ChangedRoom {
+                    head: head_of(row)?,
+                    section_before: before.map(Section::from_db).transpose()?,
+                    newly_joined: row.get("newly_joined"),
+                    cut: row.get::<_, Option<i64>>("cut").map(Position),
+                })
+            })
+            .collect::<Result<_, Error>>()?;
+        Ok((now, rooms))
+    }
+
+    /// Records that the user has forgotten a room that it is not in.
+    pub async fn forget_room(&self, account_id: AccountId, room_nid: RoomNid) -> Result<(), Error> {
+        self.query(
+            "room_heads::forget_room",
+            "-- room_heads::forget_room
+            UPDATE account_rooms
+            SET forgotten = TRUE
+            WHERE account_id = $1 AND room_nid = $2 AND section = 3",
+            &[&account_id.0, &room_nid.0],
+        )
+        .await?;
+        Ok(())
+    }
+}
+
+/// The position of the last poll stored, as the transaction sees it.
+pub(crate) async fn now(tx: &Tx, account_id: AccountId) -> Result<Position, Error> {
+    let row = tx
+        .query_opt(
+            "-- room_heads::now
+            SELECT pos FROM accounts WHERE account_id = $1",
+            &[&account_id.0],
+        )
+        .await?;
+    row.map(|row| Position(row.get("pos"))).ok_or_else(|| Error::Inconsistent {
+        table: "accounts",
+        column: "account_id",
+        key: account_id.to_string(),
+    })
+}
+
+fn head_of(row: &Row) -> Result<RoomHead, Error> {
+    Ok(RoomHead {
+        room_nid: RoomNid(row.get("room_nid")),
+        room_id: row.get("room_id"),
+        section: Section::from_db(row.get("section"))?,
+        segment_pos: Position(row.get("segment_pos")),
+        segment_limited: row.get("segment_limited"),
+        members_complete: row.get("members_complete"),
+        kicked: row.get("kicked"),
+        forgotten: row.get("forgotten"),
+        notification_count: row.get("notification_count"),
+        highlight_count: row.get("highlight_count"),
+        thread_counts: bytes_of(row, "thread_counts"),
+        heroes: bytes_of(row, "heroes"),
+        joined_member_count: row.get("joined_member_count"),
+        invited_member_count: row.get("invited_member_count"),
+        summary_pos: Position(row.get("summary_pos")),
+        stripped_state: bytes_of(row, "stripped_state"),
+        typing: bytes_of(row, "typing"),
+        typing_pos: Position(row.get("typing_pos")),
+    })
+}
+
+/// A nullable BYTEA column.
+pub(crate) fn bytes_of(row: &Row, column: &str) -> Option<Bytes> {
+    row.get::<_, Option<Vec<u8>>>(column).map(Bytes::from)
+}

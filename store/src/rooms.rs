@@ -1,0 +1,76 @@
+//! Table `rooms`: room IDs, interned.
+//!
+//! Shared by all accounts. That a room ID is known here says nothing about who may see the room.
+
+use std::collections::HashMap;
+
+use crate::{Error, RoomNid, Store};
+
+impl Store {
+    /// The number of a room ID; `None` if no account was ever told of the room.
+    pub async fn room_nid(&self, room_id: &str) -> Result<Option<RoomNid>, Error> {
+        if let Some(known) = self.room_nids.get(room_id) {
+            return Ok(Some(*known));
+        }
+        let rows = self
+            .query(
+                "rooms::room_nid",
+                "-- rooms::room_nid
+                SELECT room_nid FROM rooms WHERE room_id = $1",
+                &[&room_id],
+            )
+            .await?;
+        let found = rows.first().map(|row| RoomNid(row.get("room_nid")));
+        if let Some(nid) = found {
+            self.room_nids.insert(room_id.to_owned(), nid);
+        }
+        Ok(found)
+    }
+
+    /// The numbers of room IDs, made where there is none. Runs outside the ingest's transaction: a
+    /// number that is then not used does no harm, and one that is remembered here is surely durable.
+    pub(crate) async fn intern_rooms(
+        &self,
+        room_ids: &[&str],
+    ) -> Result<HashMap<String, RoomNid>, Error> {
+        let mut nids = HashMap::with_capacity(room_ids.len());
+        let mut missing = Vec::new();
+        for room_id in room_ids {
+            match self.room_nids.get(*room_id) {
+                Some(known) => {
+                    nids.insert((*room_id).to_owned(), *known);
+                }
+                None => missing.push(*room_id),
+            }
+        }
+        if missing.is_empty() {
+            return Ok(nids);
+        }
+        // Sorted, so that two processes that insert the same rooms cannot wait for each other.
+        missing.sort_unstable();
+        missing.dedup();
+        self.query(
+            "rooms::intern_rooms",
+            "-- rooms::intern_rooms
+            INSERT INTO rooms (room_id)
+            SELECT t.room_id FROM UNNEST($1::TEXT[]) AS t (room_id)
+            ON CONFLICT (room_id) DO NOTHING",
+            &[&missing],
+        )
+        .await?;
+        let rows = self
+            .query(
+                "rooms::intern_rooms",
+                "-- rooms::intern_rooms
+                SELECT room_nid, room_id FROM rooms WHERE room_id = ANY($1)",
+                &[&missing],
+            )
+            .await?;
+        for row in rows {
+            let (room_id, nid): (String, _) = (row.get("room_id"), RoomNid(row.get("room_nid")));
+            self.room_nids.insert(room_id.clone(), nid);
+            nids.insert(room_id, nid);
+        }
+        Ok(nids)
+    }
+}

@@ -1,0 +1,212 @@
+//! Tables `sessions` and `session_params`: sync v3 sessions and every set of sticky parameters they
+//! have had.
+
+use bytes::Bytes;
+
+use crate::{AccountId, DeviceNid, Error, InboxSeq, SessionId, Store, device_inbox::purge};
+
+/// A live session, with the parameters that a token named.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// Its number.
+    pub session_id: SessionId,
+    /// The device it belongs to.
+    pub device_nid: DeviceNid,
+    /// The highest inbox number it has acknowledged.
+    pub inbox_acked: InboxSeq,
+    /// The parameters, as the proxy stored them.
+    pub params: Bytes,
+}
+
+/// A session just made.
+#[derive(Clone, Copy, Debug)]
+pub struct NewSession {
+    /// Its number.
+    pub session_id: SessionId,
+    /// The number of its first parameters.
+    pub params_id: i32,
+    /// Everything up to here was gone from the inbox before the session began.
+    pub inbox_acked: InboxSeq,
+}
+
+impl Store {
+    /// Makes a session. It holds to-device messages back from now on, beginning with the oldest still
+    /// held. `now` is in milliseconds.
+    pub async fn create_session(
+        &self,
+        account_id: AccountId,
+        device: DeviceNid,
+        params: &[u8],
+        now: i64,
+    ) -> Result<NewSession, Error> {
+        let tx = self.tx("sessions::create_session").await?;
+        // The device's row lock keeps a purge from running between the look at the inbox and the
+        // birth of the session.
+        tx.execute(
+            "-- sessions::create_session
+            SELECT 1 FROM devices WHERE device_nid = $1 FOR UPDATE",
+            &[&device.0],
+        )
+        .await?;
+        let row = tx
+            .query_opt(
+                "-- sessions::create_session
+                INSERT INTO sessions (account_id, device_nid, last_used_at, inbox_acked)
+                SELECT
+                    $1,
+                    $2,
+                    $3,
+                    COALESCE(
+                        (SELECT MIN(seq) - 1 FROM device_inbox WHERE account_id = $1 AND device_nid = $2),
+                        (SELECT inbox_seq FROM devices WHERE device_nid = $2),
+                        0
+                    )
+                RETURNING session_id, inbox_acked",
+                &[&account_id.0, &device.0, &now],
+            )
+            .await?
+            .ok_or(Error::Inconsistent {
+                table: "sessions",
+                column: "session_id",
+                key: device.to_string(),
+            })?;
+        let session_id = SessionId(row.get("session_id"));
+        tx.execute(
+            "-- sessions::create_session
+            INSERT INTO session_params (account_id, session_id, params_id, params)
+            VALUES ($1, $2, 1, $3)",
+            &[&account_id.0, &session_id.0, &params],
+        )
+        .await?;
+        tx.commit().await?;
+        Ok(NewSession { session_id, params_id: 1, inbox_acked: InboxSeq(row.get("inbox_acked")) })
+    }
+
+    /// A session of this device that was used at or after `live_since` (milliseconds), with the
+    /// parameters `params_id`. `None` when it is unknown, another device's, or expired.
+    pub async fn session(
+        &self,
+        account_id: AccountId,
+        device: DeviceNid,
+        session_id: SessionId,
+        params_id: i32,
+        live_since: i64,
+    ) -> Result<Option<Session>, Error> {
+        let rows = self
+            .query(
+                "sessions::session",
+                "-- sessions::session
+                SELECT s.inbox_acked, p.params
+                FROM sessions s
+                JOIN session_params p
+                    ON p.account_id = s.account_id AND p.session_id = s.session_id AND p.params_id = $4
+                WHERE s.account_id = $1
+                    AND s.session_id = $3
+                    AND s.device_nid = $2
+                    AND s.last_used_at >= $5",
+                &[&account_id.0, &device.0, &session_id.0, &params_id, &live_since],
+            )
+            .await?;
+        Ok(rows.first().map(|row| Session {
+            session_id,
+            device_nid: device,
+            inbox_acked: InboxSeq(row.get("inbox_acked")),
+            params: Bytes::from(row.get::<_, Vec<u8>>("params")),
+        }))
+    }
+
+    /// Keeps another set of parameters of a session and gives its number; the same parameters get the
+    /// same number again. `None` when the session is gone.
+    pub async fn put_session_params(
+        &self,
+        account_id: AccountId,
+        session_id: SessionId,
+        params: &[u8],
+    ) -> Result<Option<i32>, Error> {
+        let tx = self.tx("sessions::put_session_params").await?;
+        let session = tx
+            .query_opt(
+                "-- sessions::put_session_params
+                SELECT session_id
+                FROM sessions
+                WHERE account_id = $1 AND session_id = $2
+                FOR UPDATE",
+                &[&account_id.0, &session_id.0],
+            )
+            .await?;
+        if session.is_none() {
+            return Ok(None);
+        }
+        let row = tx
+            .query_opt(
+                "-- sessions::put_session_params
+                WITH known AS (
+                    SELECT params_id
+                    FROM session_params
+                    WHERE account_id = $1 AND session_id = $2 AND params = $3
+                    LIMIT 1
+                ),
+                added AS (
+                    INSERT INTO session_params (account_id, session_id, params_id, params)
+                    SELECT
+                        $1,
+                        $2,
+                        (SELECT MAX(params_id) + 1
+                         FROM session_params
+                         WHERE account_id = $1 AND session_id = $2),
+                        $3
+                    WHERE NOT EXISTS (SELECT 1 FROM known)
+                    RETURNING params_id
+                )
+                SELECT params_id FROM known
+                UNION ALL
+                SELECT params_id FROM added",
+                &[&account_id.0, &session_id.0, &params],
+            )
+            .await?;
+        tx.commit().await?;
+        Ok(row.map(|row| row.get("params_id")))
+    }
+
+    /// Marks a session as used at `now` (milliseconds).
+    pub async fn touch_session(
+        &self,
+        account_id: AccountId,
+        session_id: SessionId,
+        now: i64,
+    ) -> Result<(), Error> {
+        self.query(
+            "sessions::touch_session",
+            "-- sessions::touch_session
+            UPDATE sessions
+            SET last_used_at = GREATEST(last_used_at, $3)
+            WHERE account_id = $1 AND session_id = $2",
+            &[&account_id.0, &session_id.0, &now],
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Records that a session has everything up to `seq`, and purges what every live session of the
+    /// device has now acknowledged. Sessions not used since `live_since` (milliseconds) are dead.
+    pub async fn acknowledge_session(
+        &self,
+        account_id: AccountId,
+        device: DeviceNid,
+        session_id: SessionId,
+        seq: InboxSeq,
+        live_since: i64,
+    ) -> Result<(), Error> {
+        let tx = self.tx("sessions::acknowledge_session").await?;
+        tx.execute(
+            "-- sessions::acknowledge_session
+            UPDATE sessions
+            SET inbox_acked = GREATEST(inbox_acked, $3)
+            WHERE account_id = $1 AND session_id = $2",
+            &[&account_id.0, &session_id.0, &seq.0],
+        )
+        .await?;
+        purge(&tx, account_id, device, live_since).await?;
+        tx.commit().await
+    }
+}

@@ -1,0 +1,180 @@
+//! Table `timeline_events`, read; and the way from places in a timeline to upstream's tokens.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+
+use crate::{AccountId, DeviceNid, Error, Place, Position, RoomNid, Store, room_heads::bytes_of};
+
+/// An event of a timeline as this account was told it.
+#[derive(Clone, Debug)]
+pub struct TimelineEvent {
+    /// Where it stands.
+    pub place: Place,
+    /// The event without `unsigned`.
+    pub body: Bytes,
+    /// When it happened by upstream's clock.
+    pub age_ts: Option<i64>,
+    /// `unsigned` without `age` and `transaction_id`.
+    pub unsigned: Option<Bytes>,
+    /// `unsigned.transaction_id`, where the asking device sent it.
+    pub transaction_id: Option<String>,
+}
+
+/// Which stretch of a room's timeline is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct TimelineQuery {
+    /// The room.
+    pub room_nid: RoomNid,
+    /// Events of polls after this position only.
+    pub after: Position,
+    /// Events before this place only.
+    pub before: Place,
+}
+
+/// Upstream's tokens on both sides of a place in a room's timeline.
+#[derive(Clone, Debug, Default)]
+pub struct UpstreamTokens {
+    /// At or before the place.
+    pub older: Option<String>,
+    /// At or after the place.
+    pub newer: Option<String>,
+    /// Upstream left events out before the poll's timeline.
+    pub limited: bool,
+    /// Event IDs between `older` and the place.
+    pub between_older: Vec<String>,
+    /// Event IDs between the place and `newer`.
+    pub between_newer: Vec<String>,
+}
+
+impl Store {
+    /// The newest `limit` events of each stretch, newest first.
+    pub async fn timelines(
+        &self,
+        account_id: AccountId,
+        device: DeviceNid,
+        queries: &[TimelineQuery],
+        limit: usize,
+    ) -> Result<HashMap<RoomNid, Vec<TimelineEvent>>, Error> {
+        let nids: Vec<i64> = queries.iter().map(|query| query.room_nid.0).collect();
+        let after: Vec<i64> = queries.iter().map(|query| query.after.0).collect();
+        let before_pos: Vec<i64> = queries.iter().map(|query| query.before.pos.0).collect();
+        let before_ord: Vec<i32> = queries.iter().map(|query| query.before.ord).collect();
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = self
+            .query(
+                "timelines::timelines",
+                "-- timelines::timelines
+                SELECT e.room_nid, e.pos, e.ord, e.age_ts, e.unsigned, b.body, x.transaction_id
+                FROM UNNEST($3::BIGINT[], $4::BIGINT[], $5::BIGINT[], $6::INTEGER[])
+                    AS t (room_nid, after, before_pos, before_ord)
+                CROSS JOIN LATERAL (
+                    SELECT room_nid, pos, ord, body_id, age_ts, unsigned
+                    FROM timeline_events
+                    WHERE account_id = $1
+                        AND room_nid = t.room_nid
+                        AND pos > t.after
+                        AND (pos, ord) < (t.before_pos, t.before_ord)
+                    ORDER BY pos DESC, ord DESC
+                    LIMIT $7
+                ) e
+                JOIN event_bodies b ON b.body_id = e.body_id
+                LEFT JOIN transaction_ids x
+                    ON x.account_id = $1 AND x.device_nid = $2 AND x.event_id = b.event_id
+                ORDER BY e.room_nid, e.pos DESC, e.ord DESC",
+                &[&account_id.0, &device.0, &nids, &after, &before_pos, &before_ord, &limit],
+            )
+            .await?;
+        let mut timelines: HashMap<RoomNid, Vec<TimelineEvent>> = HashMap::new();
+        for row in rows {
+            let event = TimelineEvent {
+                place: Place { pos: Position(row.get("pos")), ord: row.get("ord") },
+                body: Bytes::from(row.get::<_, Vec<u8>>("body")),
+                age_ts: row.get("age_ts"),
+                unsigned: bytes_of(&row, "unsigned"),
+                transaction_id: row.get("transaction_id"),
+            };
+            timelines.entry(RoomNid(row.get("room_nid"))).or_default().push(event);
+        }
+        Ok(timelines)
+    }
+
+    /// Upstream's `next_batch` of the last poll at or before `pos`.
+    pub async fn next_batch_at(
+        &self,
+        account_id: AccountId,
+        pos: Position,
+    ) -> Result<Option<String>, Error> {
+        let rows = self
+            .query(
+                "timelines::next_batch_at",
+                "-- timelines::next_batch_at
+                SELECT next_batch
+                FROM polls
+                WHERE account_id = $1 AND pos <= $2
+                ORDER BY pos DESC
+                LIMIT 1",
+                &[&account_id.0, &pos.0],
+            )
+            .await?;
+        Ok(rows.first().map(|row| row.get("next_batch")))
+    }
+
+    /// Upstream's tokens around a place in the timeline that the poll at `place.pos` brought.
+    pub async fn upstream_tokens(
+        &self,
+        account_id: AccountId,
+        room_nid: RoomNid,
+        place: Place,
+    ) -> Result<UpstreamTokens, Error> {
+        let rows = self
+            .query(
+                "timelines::upstream_tokens",
+                "-- timelines::upstream_tokens
+                SELECT
+                    p.next_batch,
+                    COALESCE(u.limited, FALSE) AS limited,
+                    COALESCE(u.prev_batch, (
+                        SELECT q.next_batch
+                        FROM polls q
+                        WHERE q.account_id = $1 AND q.pos < $3
+                        ORDER BY q.pos DESC
+                        LIMIT 1
+                    )) AS prev_batch
+                FROM polls p
+                LEFT JOIN room_updates u
+                    ON u.account_id = $1 AND u.pos = $3 AND u.room_nid = $2
+                WHERE p.account_id = $1 AND p.pos = $3",
+                &[&account_id.0, &room_nid.0, &place.pos.0],
+            )
+            .await?;
+        let Some(row) = rows.first() else { return Ok(UpstreamTokens::default()) };
+        let mut tokens = UpstreamTokens {
+            older: row.get("prev_batch"),
+            newer: row.get("next_batch"),
+            limited: row.get("limited"),
+            ..UpstreamTokens::default()
+        };
+        let events = self
+            .query(
+                "timelines::upstream_tokens",
+                "-- timelines::upstream_tokens
+                SELECT e.ord, b.event_id
+                FROM timeline_events e
+                JOIN event_bodies b ON b.body_id = e.body_id
+                WHERE e.account_id = $1 AND e.room_nid = $2 AND e.pos = $3
+                ORDER BY e.ord",
+                &[&account_id.0, &room_nid.0, &place.pos.0],
+            )
+            .await?;
+        for event in events {
+            let side = if event.get::<_, i32>("ord") < place.ord {
+                &mut tokens.between_older
+            } else {
+                &mut tokens.between_newer
+            };
+            side.push(event.get("event_id"));
+        }
+        Ok(tokens)
+    }
+}

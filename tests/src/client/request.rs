@@ -1,0 +1,284 @@
+//! One HTTP request of a [`Client`] and its [`Reply`].
+
+use std::fmt::Write;
+use std::sync::Once;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use reqwest::header::{AUTHORIZATION, HeaderMap};
+use reqwest::{Method, Url};
+use serde_json::Value;
+
+use super::Client;
+use crate::wait::{PATIENCE, look_away};
+
+/// A request in the making.
+#[derive(Debug, Clone)]
+#[must_use = "a request does nothing until it is sent"]
+pub struct Request {
+    http: reqwest::Client,
+    method: Method,
+    url: Url,
+    headers: Vec<(String, String)>,
+    token: Option<String>,
+    body: Option<Bytes>,
+}
+
+/// What came back.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    /// The status code.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body as it came.
+    pub raw: Bytes,
+    /// The body as JSON; `null` where it is none.
+    pub json: Value,
+    asked: String,
+}
+
+impl Client {
+    /// A GET of a path on this client's server.
+    pub fn get(&self, path: &str) -> Request {
+        self.request(Method::GET, path)
+    }
+
+    /// A POST to a path on this client's server.
+    pub fn post(&self, path: &str) -> Request {
+        self.request(Method::POST, path)
+    }
+
+    /// A PUT to a path on this client's server.
+    pub fn put(&self, path: &str) -> Request {
+        self.request(Method::PUT, path)
+    }
+
+    /// Any request. The token goes along unless [`Request::without_token`] says otherwise.
+    pub fn request(&self, method: Method, path: &str) -> Request {
+        Request {
+            http: self.http.clone(),
+            method,
+            url: Url::parse(&format!("{}{path}", self.base)).unwrap(),
+            headers: Vec::new(),
+            token: (!self.access_token.is_empty()).then(|| self.access_token.clone()),
+            body: None,
+        }
+    }
+}
+
+impl Request {
+    /// Adds a query parameter.
+    pub fn query(mut self, name: &str, value: &str) -> Self {
+        self.url.query_pairs_mut().append_pair(name, value);
+        self
+    }
+
+    /// Adds a query parameter if there is a value.
+    pub fn maybe_query(self, name: &str, value: Option<&str>) -> Self {
+        match value {
+            Some(value) => self.query(name, value),
+            None => self,
+        }
+    }
+
+    /// Adds a header.
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Leaves the access token out.
+    pub fn without_token(mut self) -> Self {
+        self.token = None;
+        self
+    }
+
+    /// Uses another access token.
+    pub fn token(mut self, token: &str) -> Self {
+        self.token = Some(token.to_owned());
+        self
+    }
+
+    /// Sets a JSON body.
+    pub fn json(self, body: &Value) -> Self {
+        self.header("Content-Type", "application/json")
+            .bytes(body.to_string().into())
+    }
+
+    /// Sets any body.
+    pub fn bytes(mut self, body: Bytes) -> Self {
+        self.body = Some(body);
+        self
+    }
+
+    /// Sends the request; a failure of the connection fails the test.
+    pub async fn send(self) -> Reply {
+        let asked = format!("{} {}", self.method, self.url);
+        self.try_send()
+            .await
+            .unwrap_or_else(|error| panic!("no answer to {asked}: {error:?}"))
+    }
+
+    /// Sends the request again and again until the connection holds; for tests that kill the server.
+    pub async fn send_patiently(self) -> Reply {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.clone().try_send().await {
+                Ok(reply) => return reply,
+                Err(error) => assert!(
+                    Instant::now() < deadline,
+                    "no answer to {} {}: {error:?}",
+                    self.method,
+                    self.url
+                ),
+            }
+            look_away().await;
+        }
+    }
+
+    /// Sends the request and reads the whole answer; for tests in which connections may break.
+    pub async fn try_send(self) -> Result<Reply, reqwest::Error> {
+        let asked = format!("{} {}", self.method, self.url);
+        let mut request = self.http.request(self.method, self.url);
+        if let Some(token) = self.token {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        for (name, value) in self.headers {
+            request = request.header(name, value);
+        }
+        if let Some(body) = self.body {
+            request = request.body(body);
+        }
+        let response = request.send().await?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let raw = response.bytes().await?;
+        let json = serde_json::from_slice(&raw).unwrap_or_default();
+        Ok(Reply {
+            status,
+            headers,
+            raw,
+            json,
+            asked,
+        })
+    }
+}
+
+impl Reply {
+    /// The JSON of an answer that must be a 200.
+    #[track_caller]
+    pub fn ok(self) -> Value {
+        self.expect_status(200).json
+    }
+
+    /// The reply itself, if its status is the one expected.
+    #[track_caller]
+    pub fn expect_status(self, status: u16) -> Self {
+        assert_eq!(
+            self.status,
+            status,
+            "{} answered {}: {}",
+            self.asked,
+            self.status,
+            self.body_text()
+        );
+        self
+    }
+
+    /// The JSON of an answer that must be this error, in the shape of the Matrix specification.
+    #[track_caller]
+    pub fn refused(self, status: u16, errcode: &str) -> Value {
+        let context = format!(
+            "{} answered {}: {}",
+            self.asked,
+            self.status,
+            self.body_text()
+        );
+        assert_eq!(
+            (self.status, self.json["errcode"].as_str()),
+            (status, Some(errcode)),
+            "{context}"
+        );
+        assert!(
+            self.json["error"].is_string(),
+            "an error says what is wrong: {context}"
+        );
+        self.json
+    }
+
+    /// A text field of a 200 answer.
+    #[track_caller]
+    pub fn text(self, key: &str) -> String {
+        let json = self.ok();
+        json[key]
+            .as_str()
+            .unwrap_or_else(|| panic!("no text `{key}` in {json}"))
+            .to_owned()
+    }
+
+    /// The `room_id` of a 200 answer.
+    #[track_caller]
+    pub fn room_id(self) -> String {
+        self.text("room_id")
+    }
+
+    /// The `event_id` of a 200 answer.
+    #[track_caller]
+    pub fn event_id(self) -> String {
+        self.text("event_id")
+    }
+
+    /// All values of a header.
+    pub fn header_values(&self, name: &str) -> Vec<&str> {
+        self.headers
+            .get_all(name)
+            .iter()
+            .map(|value| value.to_str().unwrap())
+            .collect()
+    }
+
+    /// The body as text, with anything that is not UTF-8 replaced.
+    pub fn body_text(&self) -> String {
+        String::from_utf8_lossy(&self.raw).into_owned()
+    }
+}
+
+/// Percent-encodes a path segment: everything but the characters that no one can mistake.
+pub fn encode(segment: &str) -> String {
+    segment.bytes().fold(String::new(), |mut encoded, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            write!(encoded, "%{byte:02X}").unwrap();
+        }
+        encoded
+    })
+}
+
+/// A transaction ID that this process has not used.
+pub(super) fn transaction_id() -> String {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    format!(
+        "t{}-{}",
+        std::process::id(),
+        COUNTER.fetch_add(1, Ordering::Relaxed)
+    )
+}
+
+/// A new connection pool. Each client has its own: a pool must not outlive the runtime of the test that made it.
+pub(super) fn http_client() -> reqwest::Client {
+    static CRYPTOGRAPHY: Once = Once::new();
+    CRYPTOGRAPHY.call_once(|| {
+        // An error says that a provider is installed already, which is as good.
+        rustls::crypto::ring::default_provider()
+            .install_default()
+            .ok();
+    });
+    // Longer than any long poll of the tests, so that a request that hangs for ever fails its test and not the whole run.
+    reqwest::Client::builder()
+        .no_proxy()
+        .timeout(Duration::from_mins(2))
+        .build()
+        .unwrap()
+}

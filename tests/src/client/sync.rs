@@ -1,0 +1,128 @@
+//! The two syncs: GET as the Matrix specification has it (v2), and POST (v3).
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde_json::Value;
+
+use super::Client;
+use super::request::{Reply, Request};
+
+/// The path of both syncs.
+const SYNC: &str = "/_matrix/client/v3/sync";
+
+/// A GET `/sync` in the making.
+#[derive(Debug)]
+#[must_use = "a request does nothing until it is sent"]
+pub struct SyncRequest(Request);
+
+/// A POST `/v3/sync` in the making.
+#[derive(Debug)]
+#[must_use = "a request does nothing until it is sent"]
+pub struct V3Request(Request);
+
+impl Client {
+    /// A v2 sync that returns at once.
+    pub fn sync(&self) -> SyncRequest {
+        SyncRequest(self.get(SYNC))
+    }
+
+    /// A v2 sync that is computed anew. Synapse keeps an answer for two minutes and gives it to whoever asks the same
+    /// again; a timeout of its own makes a question another one.
+    pub fn fresh_sync(&self) -> SyncRequest {
+        static COUNTER: AtomicU64 = AtomicU64::new(1);
+        self.sync().timeout(COUNTER.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A v2 sync under another prefix than `v3`.
+    pub fn sync_at(&self, version: &str) -> SyncRequest {
+        SyncRequest(self.get(&format!("/_matrix/client/{version}/sync")))
+    }
+
+    /// A v3 sync that returns at once.
+    pub fn v3_sync(&self, body: &Value) -> V3Request {
+        V3Request(self.post(SYNC).json(body))
+    }
+
+    /// A v3 sync with a body that need not be JSON.
+    pub fn v3_sync_bytes(&self, body: &[u8]) -> V3Request {
+        V3Request(
+            self.post(SYNC)
+                .header("Content-Type", "application/json")
+                .bytes(body.to_vec().into()),
+        )
+    }
+}
+
+impl SyncRequest {
+    /// Goes on from a `next_batch`.
+    pub fn since(self, since: &str) -> Self {
+        self.query("since", since)
+    }
+
+    /// Waits up to so many milliseconds.
+    pub fn timeout(self, milliseconds: u64) -> Self {
+        self.query("timeout", &milliseconds.to_string())
+    }
+
+    /// Uses an inline filter.
+    pub fn filter(self, filter: &Value) -> Self {
+        self.query("filter", &filter.to_string())
+    }
+
+    /// Uses an uploaded filter.
+    pub fn filter_id(self, filter_id: &str) -> Self {
+        self.query("filter", filter_id)
+    }
+
+    /// Any other parameter.
+    pub fn query(self, name: &str, value: &str) -> Self {
+        Self(self.0.query(name, value))
+    }
+
+    /// The request beneath, for changes to headers and token.
+    pub fn request(self) -> Request {
+        self.0
+    }
+
+    /// Sends the request; a failure of the connection fails the test.
+    pub async fn send(self) -> Reply {
+        self.0.send().await
+    }
+
+    /// Sends the request; for tests in which connections may break.
+    pub async fn try_send(self) -> Result<Reply, reqwest::Error> {
+        self.0.try_send().await
+    }
+}
+
+impl V3Request {
+    /// Goes on from a `next`.
+    pub fn since(self, since: &str) -> Self {
+        self.query("since", since)
+    }
+
+    /// Waits up to so many milliseconds.
+    pub fn timeout(self, milliseconds: u64) -> Self {
+        self.query("timeout", &milliseconds.to_string())
+    }
+
+    /// Any other parameter.
+    pub fn query(self, name: &str, value: &str) -> Self {
+        Self(self.0.query(name, value))
+    }
+
+    /// The request beneath, for changes to headers and token.
+    pub fn request(self) -> Request {
+        self.0
+    }
+
+    /// Sends the request; a failure of the connection fails the test.
+    pub async fn send(self) -> Reply {
+        self.0.send().await
+    }
+
+    /// Sends the request; for tests in which connections may break.
+    pub async fn try_send(self) -> Result<Reply, reqwest::Error> {
+        self.0.try_send().await
+    }
+}

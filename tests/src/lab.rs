@@ -1,0 +1,169 @@
+//! The pieces put together: a proxy in front of Synapse, with Postgres beneath, and users with names of their own.
+//!
+//! Most tests share one of each, started by the first that asks. A test that stops or kills something takes a
+//! [`Lab`] in which that piece is its own.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tokio::sync::OnceCell;
+
+use crate::client::Client;
+use crate::postgres::Postgres;
+use crate::proxy::Proxy;
+use crate::synapse::{PASSWORD, Synapse};
+
+/// A place to test in. When the test fails, the logs are shown.
+#[derive(Debug)]
+pub struct Lab {
+    /// The homeserver.
+    pub synapse: Arc<Synapse>,
+    /// The database server.
+    pub postgres: Arc<Postgres>,
+    /// The program under test.
+    pub proxy: Arc<Proxy>,
+}
+
+impl Lab {
+    /// The one that most tests share.
+    pub async fn shared() -> Self {
+        static PROXY: OnceCell<Arc<Proxy>> = OnceCell::const_new();
+        let (synapse, postgres) = tokio::join!(shared_synapse(), shared_postgres());
+        let proxy = PROXY
+            .get_or_init(async || new_proxy(&synapse, &postgres, &[]).await)
+            .await
+            .clone();
+        Self {
+            synapse,
+            postgres,
+            proxy,
+        }
+    }
+
+    /// A proxy of its own, on a fresh database, for tests that kill the proxy.
+    pub async fn with_own_proxy() -> Self {
+        Self::with_own_proxy_and_flags(&[]).await
+    }
+
+    /// [`Lab::with_own_proxy`] with more flags.
+    pub async fn with_own_proxy_and_flags(flags: &[&str]) -> Self {
+        let (synapse, postgres) = tokio::join!(shared_synapse(), shared_postgres());
+        let proxy = new_proxy(&synapse, &postgres, flags).await;
+        Self {
+            synapse,
+            postgres,
+            proxy,
+        }
+    }
+
+    /// A proxy and a Postgres of its own, for tests that stop the database.
+    pub async fn with_own_postgres() -> Self {
+        let (synapse, postgres) = tokio::join!(shared_synapse(), Postgres::start());
+        let postgres = Arc::new(postgres);
+        let proxy = new_proxy(&synapse, &postgres, &[]).await;
+        Self {
+            synapse,
+            postgres,
+            proxy,
+        }
+    }
+
+    /// A proxy and a Synapse of its own, for tests that stop the homeserver.
+    pub async fn with_own_synapse() -> Self {
+        let (synapse, postgres) = tokio::join!(Synapse::start(), shared_postgres());
+        let synapse = Arc::new(synapse);
+        let proxy = new_proxy(&synapse, &postgres, &[]).await;
+        Self {
+            synapse,
+            postgres,
+            proxy,
+        }
+    }
+
+    /// Where clients connect: to the proxy. With `TEST_DIRECT` set, to Synapse itself, which shows whether a v2 test
+    /// asks for what Synapse does.
+    pub fn url(&self) -> String {
+        if past_the_proxy() {
+            self.synapse.url()
+        } else {
+            self.proxy.url()
+        }
+    }
+
+    /// A new user, logged in through the proxy. The user ID begins with `name` and has a number after it.
+    pub async fn user(&self, name: &str) -> Client {
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        let localpart = format!("{name}-{}", COUNTER.fetch_add(1, Ordering::Relaxed));
+        self.synapse.register(&localpart).await;
+        self.log_in(&localpart, &format!("{}PHONE", name.to_uppercase()))
+            .await
+    }
+
+    /// A new user who talks to Synapse past the proxy.
+    pub async fn user_on_synapse(&self, name: &str) -> Client {
+        self.past_proxy(&self.user(name).await)
+    }
+
+    /// Another device of a user.
+    pub async fn second_device(&self, user: &Client) -> Client {
+        let localpart = user
+            .user_id
+            .trim_start_matches('@')
+            .split(':')
+            .next()
+            .unwrap_or_default();
+        self.log_in(localpart, &format!("{}SECOND", user.device_id))
+            .await
+    }
+
+    /// The same device, talking to Synapse past the proxy.
+    pub fn past_proxy(&self, client: &Client) -> Client {
+        client.at(&self.synapse.url())
+    }
+
+    async fn log_in(&self, localpart: &str, device_id: &str) -> Client {
+        Client::login(&self.url(), localpart, PASSWORD, device_id).await
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        // A proxy that is this lab's alone shows its log when it is dropped itself.
+        if Arc::strong_count(&self.proxy) > 1 {
+            eprintln!("{}", self.proxy.log_tail());
+        }
+        eprintln!("{}", self.synapse.log_tail());
+    }
+}
+
+/// The Postgres that most tests share; each takes a database of its own.
+pub async fn shared_postgres() -> Arc<Postgres> {
+    static POSTGRES: OnceCell<Arc<Postgres>> = OnceCell::const_new();
+    POSTGRES
+        .get_or_init(async || Arc::new(Postgres::start().await))
+        .await
+        .clone()
+}
+
+async fn shared_synapse() -> Arc<Synapse> {
+    static SYNAPSE: OnceCell<Arc<Synapse>> = OnceCell::const_new();
+    SYNAPSE
+        .get_or_init(async || Arc::new(Synapse::start().await))
+        .await
+        .clone()
+}
+
+async fn new_proxy(synapse: &Synapse, postgres: &Postgres, flags: &[&str]) -> Arc<Proxy> {
+    let proxy = Proxy::prepare(&synapse.url(), &postgres.database().await, flags);
+    if !past_the_proxy() {
+        proxy.start_again().await;
+    }
+    Arc::new(proxy)
+}
+
+fn past_the_proxy() -> bool {
+    std::env::var_os("TEST_DIRECT").is_some()
+}

@@ -1,0 +1,28 @@
+//! Fixtures for the end-to-end tests: a real Synapse, a scripted homeserver for what Synapse cannot be made to do,
+//! a private Postgres, the real `syncv3` binary, and Matrix clients that read like prose.
+//!
+//! Start reading at [`lab`]: it puts the pieces together. The tests themselves are one binary, `tests/e2e`,
+//! with one file per behaviour. Nothing here links against `proxy` or `store`: the tests know the program only by
+//! its command line, its HTTP and, where a promise is about what is stored, its database.
+//!
+//! Two habits keep the suite honest. Tests wait on conditions with a deadline, never for a fixed time. And every child
+//! process dies with the test process, however that one ends ([`keep`]).
+#![expect(
+    clippy::unwrap_used,
+    reason = "in a fixture a panic is the right answer to anything unexpected: it fails the test and says where"
+)]
+
+pub mod chain;
+pub mod client;
+pub mod history;
+pub mod keep;
+pub mod lab;
+pub mod matchers;
+pub mod paths;
+pub mod postgres;
+pub mod proxy;
+pub mod random;
+pub mod scripted_homeserver;
+pub mod session;
+pub mod synapse;
+pub mod wait;

@@ -1,0 +1,243 @@
+//! A private Postgres: initialised in a scratch directory, reachable by a Unix socket only.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tokio_postgres::{Client, NoTls};
+
+use crate::keep::{Kept, Signal};
+use crate::paths;
+use crate::wait::eventually;
+
+/// A running Postgres server.
+#[derive(Debug)]
+pub struct Postgres {
+    binaries: PathBuf,
+    directory: PathBuf,
+    process: Mutex<Option<Kept>>,
+}
+
+/// An empty database on a [`Postgres`].
+#[derive(Debug, Clone)]
+pub struct Database {
+    name: String,
+    socket_directory: PathBuf,
+}
+
+impl Postgres {
+    /// Initialises and starts a server, and waits until it accepts connections.
+    pub async fn start() -> Self {
+        let directory = paths::scratch("postgres");
+        let postgres = Self {
+            binaries: binaries(),
+            directory,
+            process: Mutex::new(None),
+        };
+        postgres.initialise();
+        postgres.launch();
+        postgres.accepts_connections().await;
+        postgres
+    }
+
+    /// Creates a fresh database.
+    pub async fn database(&self) -> Database {
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("syncv3_{}", COUNTER.fetch_add(1, Ordering::Relaxed));
+        let administrator = self.administrative().connect().await.unwrap();
+        administrator
+            .batch_execute(&format!("CREATE DATABASE {name}"))
+            .await
+            .unwrap();
+        Database {
+            name,
+            socket_directory: self.directory.clone(),
+        }
+    }
+
+    /// Shuts the server down, disconnecting everyone.
+    pub fn stop(&self) {
+        let process = self
+            .process
+            .lock()
+            .unwrap()
+            .take()
+            .expect("Postgres is running");
+        assert!(process.stop(Signal::Int), "Postgres does not shut down");
+    }
+
+    /// Starts the server again after [`Postgres::stop`], on the same data.
+    pub async fn start_again(&self) {
+        self.launch();
+        self.accepts_connections().await;
+    }
+
+    fn initialise(&self) {
+        if let Some((user, group)) = unprivileged() {
+            chown(&self.directory, Some(user), Some(group)).unwrap();
+        }
+        let output = self
+            .command("initdb")
+            .args([
+                "--username=postgres",
+                "--auth=trust",
+                "--encoding=UTF8",
+                "--locale=C",
+                "--no-sync",
+            ])
+            .arg("--pgdata")
+            .arg(self.data())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "initdb failed: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+
+    fn launch(&self) {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log())
+            .unwrap();
+        let mut command = self.command("postgres");
+        command
+            .arg("-D")
+            .arg(self.data())
+            .arg("-k")
+            .arg(&self.directory)
+            // The machine does not lose power in these tests, so waiting for the disk would only cost time.
+            .args([
+                "-c",
+                "listen_addresses=",
+                "-c",
+                "fsync=off",
+                "-c",
+                "max_connections=300",
+            ])
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
+        *self.process.lock().unwrap() = Some(Kept::spawn(&mut command, Signal::Quit));
+    }
+
+    async fn accepts_connections(&self) {
+        let database = self.administrative();
+        eventually("Postgres to accept connections", async || {
+            if let Some(status) = self.process.lock().unwrap().as_mut().and_then(Kept::exited) {
+                panic!(
+                    "Postgres ended with {status}:\n{}",
+                    paths::tail(&self.log(), 20)
+                );
+            }
+            database.connect().await.ok()
+        })
+        .await;
+    }
+
+    /// Postgres refuses to run as root, so root drops to an unprivileged user for it.
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.binaries.join(program));
+        command.current_dir(&self.directory);
+        if let Some((user, group)) = unprivileged() {
+            command.uid(user).gid(group);
+        }
+        command
+    }
+
+    fn administrative(&self) -> Database {
+        Database {
+            name: "postgres".to_owned(),
+            socket_directory: self.directory.clone(),
+        }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.directory.join("data")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.directory.join("postgres.log")
+    }
+}
+
+impl Database {
+    /// The libpq connection string, as users write it.
+    pub fn connection_string(&self) -> String {
+        format!(
+            "host={} user=postgres dbname={} sslmode=disable",
+            self.socket_directory.display(),
+            self.name
+        )
+    }
+
+    /// A connection for looking into the tables. It lives as long as the runtime of the calling test.
+    pub async fn connect(&self) -> Result<Client, tokio_postgres::Error> {
+        let (client, connection) =
+            tokio_postgres::connect(&self.connection_string(), NoTls).await?;
+        // The connection ends with an error when a test stops Postgres; the client then reports it where it matters.
+        tokio::spawn(async move { connection.await.ok() });
+        Ok(client)
+    }
+
+    /// The result of a query for one number.
+    pub async fn count(&self, query: &str) -> i64 {
+        self.connect()
+            .await
+            .unwrap()
+            .query_one(query, &[])
+            .await
+            .unwrap()
+            .get(0)
+    }
+}
+
+/// The directory of `initdb` and `postgres`: in the search path, or where Debian keeps each version (the newest wins).
+fn binaries() -> PathBuf {
+    let search_path = std::env::var_os("PATH").unwrap_or_default();
+    let mut versions: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            Some((
+                entry.file_name().to_str()?.parse().ok()?,
+                entry.path().join("bin"),
+            ))
+        })
+        .collect();
+    versions.sort();
+    std::env::split_paths(&search_path)
+        .chain(
+            versions
+                .into_iter()
+                .rev()
+                .map(|(_version, directory)| directory),
+        )
+        .find(|directory| directory.join("initdb").exists() && directory.join("postgres").exists())
+        .expect("Postgres is not installed: run tests/setup postgres")
+}
+
+/// The user and group that root gives Postgres to; `None` for everybody else, who keep it themselves.
+fn unprivileged() -> Option<(u32, u32)> {
+    let am_root = fs::metadata("/proc/self").unwrap().uid() == 0;
+    am_root.then(|| {
+        let users = fs::read_to_string(Path::new("/etc/passwd")).unwrap();
+        ["postgres", "nobody"]
+            .iter()
+            .find_map(|name| {
+                let fields: Vec<&str> = users
+                    .lines()
+                    .map(|line| line.split(':').collect::<Vec<_>>())
+                    .find(|fields| fields[0] == *name)?;
+                Some((fields[2].parse().ok()?, fields[3].parse().ok()?))
+            })
+            .expect("there is a user `postgres` or `nobody`")
+    })
+}

@@ -1,0 +1,196 @@
+//! The HTTP side: reads requests, writes them down and plays the script.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use ring::digest;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use super::body::{Body, broken_off, dripping, pass, whole};
+use super::fault::Fault;
+use super::log::{Log, Seen};
+use super::nothing_new;
+use super::script::{Script, Token};
+
+/// Accepts connections until the task is aborted.
+pub(super) async fn accept(listener: TcpListener, script: Arc<Script>, log: Arc<Log>) {
+    while let Ok((stream, _peer)) = listener.accept().await {
+        let (script, log) = (Arc::clone(&script), Arc::clone(&log));
+        tokio::spawn(async move {
+            let service = service_fn(async |request| {
+                Ok::<_, Infallible>(answer(request, &script, &log).await)
+            });
+            // An error here is a connection that one side gave up, which is part of some scripts.
+            http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await
+                .ok();
+        });
+    }
+}
+
+async fn answer(request: Request<Incoming>, script: &Script, log: &Log) -> Response<Body> {
+    let (head, body) = request.into_parts();
+    let (body_length, body_digest) = drain(body).await;
+    let target = head.uri.to_string();
+    let seen = Seen {
+        method: head.method.to_string(),
+        target,
+        headers: head.headers,
+        body_length,
+        body_digest,
+    };
+    log.add(seen.clone());
+
+    if let Some(canned) = script.canned(&seen.target) {
+        let mut response = Response::builder().status(canned.status);
+        for (name, value) in &canned.headers {
+            response = response.header(name, value);
+        }
+        return response.body(canned.into_body()).unwrap();
+    }
+    let path = seen.target.split('?').next().unwrap_or_default();
+    if path.ends_with("/versions") {
+        return reply(
+            200,
+            &json!({"versions": ["v1.11"], "unstable_features": {}}),
+        );
+    }
+    let bearer = seen
+        .headers
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let (user_id, device_id) = match bearer.and_then(|token| script.token(token)) {
+        Some(Token::Device { user_id, device_id }) => (user_id, device_id),
+        Some(Token::Revoked(answer)) => return reply(401, &answer),
+        None => {
+            return reply(
+                401,
+                &json!({"errcode": "M_UNKNOWN_TOKEN", "error": "never heard of it", "soft_logout": false}),
+            );
+        }
+    };
+    if path.ends_with("/account/whoami") {
+        return reply(
+            200,
+            &json!({"user_id": user_id, "device_id": device_id, "is_guest": false}),
+        );
+    }
+    if path.ends_with("/sync") {
+        return sync(&seen, script, bearer.unwrap_or_default()).await;
+    }
+    if path.ends_with("/members") {
+        return reply(200, &json!({"chunk": []}));
+    }
+    reply(
+        404,
+        &json!({"errcode": "M_UNRECOGNIZED", "error": "not in the script"}),
+    )
+}
+
+/// Answers as the first fault says, or from the script; where that has nothing yet, waits for more script.
+async fn sync(seen: &Seen, script: &Script, token: &str) -> Response<Body> {
+    if let Some(mut gate) = script.gate() {
+        pass(&mut gate).await;
+    }
+    let since = seen.since();
+    match script.take_fault() {
+        None => {}
+        Some(Fault::Hang) => return std::future::pending().await,
+        Some(Fault::Status(status, body)) => return reply(status, &body),
+        Some(Fault::Html) => return whole_reply(200, "text/html", "<html>It works!</html>".into()),
+        Some(Fault::TruncatedJson) => {
+            let text = scripted_or_idle(script, since.as_deref());
+            return whole_reply(
+                200,
+                "application/json",
+                Bytes::copy_from_slice(&text.as_bytes()[..text.len() / 2]),
+            );
+        }
+        Some(Fault::BreakOff) => {
+            let text = Bytes::from(scripted_or_idle(script, since.as_deref()));
+            let response = Response::builder().header(CONTENT_LENGTH, text.len());
+            return response
+                .header(CONTENT_TYPE, "application/json")
+                .body(broken_off(&text))
+                .unwrap();
+        }
+        Some(Fault::Drip) => {
+            let text = Bytes::from(scripted_or_idle(script, since.as_deref()));
+            return Response::builder()
+                .header(CONTENT_TYPE, "application/json")
+                .body(dripping(&text))
+                .unwrap();
+        }
+    }
+    let timeout = seen
+        .parameter("timeout")
+        .and_then(|timeout| timeout.parse().ok())
+        .unwrap_or(0);
+    let mut changes = script.changes();
+    let scripted = async {
+        loop {
+            if let Some(Token::Revoked(answer)) = script.token(token) {
+                return reply(401, &answer);
+            }
+            if let Some(text) = script.sync(since.as_deref()) {
+                return whole_reply(200, "application/json", text.into());
+            }
+            // The script outlives its homeserver's connections, so a closed channel cannot be seen here.
+            changes.changed().await.ok();
+        }
+    };
+    // An initial sync never waits.
+    let patience = if since.is_some() {
+        Duration::from_millis(timeout)
+    } else {
+        Duration::ZERO
+    };
+    match tokio::time::timeout(patience, scripted).await {
+        Ok(response) => response,
+        Err(_elapsed) => whole_reply(200, "application/json", idle(since.as_deref()).into()),
+    }
+}
+
+fn scripted_or_idle(script: &Script, since: Option<&str>) -> String {
+    script.sync(since).unwrap_or_else(|| idle(since))
+}
+
+fn idle(since: Option<&str>) -> String {
+    nothing_new(since.unwrap_or("s0")).to_string()
+}
+
+/// Reads a body of any size in little memory.
+async fn drain(mut body: Incoming) -> (u64, Bytes) {
+    let mut length = 0;
+    let mut hash = digest::Context::new(&digest::SHA256);
+    while let Some(Ok(frame)) = body.frame().await {
+        if let Some(data) = frame.data_ref() {
+            length += data.len() as u64;
+            hash.update(data);
+        }
+    }
+    (length, Bytes::copy_from_slice(hash.finish().as_ref()))
+}
+
+fn reply(status: u16, body: &Value) -> Response<Body> {
+    whole_reply(status, "application/json", body.to_string().into())
+}
+
+fn whole_reply(status: u16, content_type: &str, body: Bytes) -> Response<Body> {
+    Response::builder()
+        .status(status)
+        .header(CONTENT_TYPE, content_type)
+        .body(whole(body))
+        .unwrap()
+}

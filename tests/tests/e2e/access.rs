@@ -1,0 +1,190 @@
+//! Nobody learns anything of a room that they are not in, or through another user's tokens.
+
+use serde_json::{Value, json};
+use tests::client::Client;
+use tests::lab::Lab;
+use tests::matchers::assert_no_trace;
+use tests::wait::eventually;
+
+/// The bodies of all v3 requests that name a room, one for each stream that can.
+fn requests_about(room_id: &str) -> [Value; 3] {
+    [
+        json!({"typing": {"room_id": room_id}}),
+        json!({"room_members": {"room_id": room_id}}),
+        json!({"room_members": {"room_id": room_id, "p": {"since": "1", "limit": 1}}}),
+    ]
+}
+
+#[tokio::test]
+async fn a_stranger_is_refused_in_every_stream() {
+    let lab = Lab::shared().await;
+    let (alice, mallory) = (lab.user("alice").await, lab.user("mallory").await);
+    let room = a_secret_room(&alice).await;
+
+    for body in requests_about(&room) {
+        is_refused(&mallory, &body, &alice).await;
+    }
+    let nowhere = "!there_is_no_such_room:test.local";
+    for body in requests_about(nowhere) {
+        is_refused(&mallory, &body, &alice).await;
+    }
+}
+
+#[tokio::test]
+async fn the_invited_the_departed_the_kicked_and_the_banned_are_refused() {
+    let lab = Lab::shared().await;
+    let alice = lab.user("alice").await;
+    let room = a_secret_room(&alice).await;
+    let users = [
+        lab.user("invited").await,
+        lab.user("departed").await,
+        lab.user("kicked").await,
+        lab.user("banned").await,
+    ];
+    for user in &users {
+        alice.invite(&room, &user.user_id).await.ok();
+    }
+    let [invited, departed, kicked, banned] = &users;
+    for user in [departed, kicked, banned] {
+        user.join(&room).await.ok();
+        user.v3().ask(json!({"typing": {"room_id": room}})).await;
+    }
+    departed.leave(&room).await.ok();
+    alice.kick(&room, &kicked.user_id).await.ok();
+    alice.ban(&room, &banned.user_id).await.ok();
+    // The leave has reached the proxy when the user's own sync has it.
+    for user in [departed, kicked, banned] {
+        let mut chain = user.v2();
+        chain
+            .until("the room to be gone", |reply| {
+                reply["rooms"]["join"][&room].is_null().then_some(())
+            })
+            .await;
+    }
+
+    for user in [invited, departed, kicked, banned] {
+        for body in requests_about(&room) {
+            is_refused(user, &body, &alice).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn whoever_leaves_in_mid_session_hears_no_more() {
+    let lab = Lab::shared().await;
+    let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
+    let room = a_secret_room(&alice).await;
+    alice.invite(&room, &bob.user_id).await.ok();
+    bob.join(&room).await.ok();
+    let mut session = bob.v3();
+    session
+        .ask(json!({"typing": {"room_id": room}, "room_members": {"room_id": room}}))
+        .await;
+    let mut chain = bob.v2();
+    chain.next().await;
+
+    alice.kick(&room, &bob.user_id).await.ok();
+    chain
+        .until("the kick", |reply| {
+            reply["rooms"]["leave"][&room].is_object().then_some(())
+        })
+        .await;
+    let carol = lab.user("carol").await;
+    alice.invite(&room, &carol.user_id).await.ok();
+    alice.starts_typing(&room).await;
+
+    let reply = session.request(&json!({})).send().await;
+    assert_no_trace(&reply.body_text(), &[&carol.user_id, "m.typing"]);
+    reply.refused(403, "M_FORBIDDEN");
+}
+
+#[tokio::test]
+async fn another_users_tokens_open_nothing() {
+    let lab = Lab::shared().await;
+    let (alice, mallory) = (lab.user("alice").await, lab.user("mallory").await);
+    let room = a_secret_room(&alice).await;
+    let mut session = alice.v3();
+    let first = session
+        .ask(json!({"room_members": {"room_id": room, "p": {"limit": 1}}}))
+        .await;
+    let v2_since = alice.v2().next().await["next_batch"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let own_room = mallory.create_public_room().await;
+    let mut own = mallory.v3();
+    own.ask(json!({})).await;
+
+    let reply = mallory
+        .v3_sync(&json!({}))
+        .since(session.next())
+        .send()
+        .await;
+    leaks_nothing(&reply.body_text(), &alice, &room);
+    reply.refused(400, "M_UNKNOWN_SYNC_SESSION");
+
+    let reply = mallory.sync().since(&v2_since).send().await;
+    leaks_nothing(&reply.body_text(), &alice, &room);
+    assert_eq!(reply.status, 400, "{}", reply.body_text());
+
+    for (since, what) in [
+        (&v2_since, "a v2 token"),
+        (&session.next().to_owned(), "a v3 token"),
+    ] {
+        let reply = mallory.messages_before(&own_room, since, 5).send().await;
+        leaks_nothing(&reply.body_text(), &alice, &room);
+        assert_eq!(
+            reply.status,
+            400,
+            "/messages from {what} of another user: {}",
+            reply.body_text()
+        );
+    }
+
+    // A page token only exists where there is more than one page.
+    let bob = lab.user("bob").await;
+    alice.invite(&room, &bob.user_id).await.ok();
+    let mut paging = alice.v3();
+    let page = eventually("a second member", async || {
+        let reply = paging
+            .ask(json!({"room_members": {"room_id": room, "p": {"limit": 1, "since": "1"}}}))
+            .await;
+        (reply["room_members"]["count"] == 2).then_some(reply)
+    })
+    .await;
+    let page_token = page["room_members"]["p"]["next"]
+        .as_str()
+        .expect("two members are two pages of one")
+        .to_owned();
+    let body = json!({"room_members": {"room_id": own_room, "p": {"since": page_token}}});
+    let reply = own.request(&body).send().await;
+    leaks_nothing(&reply.body_text(), &alice, &room);
+    reply.refused(400, "M_INVALID_PARAM");
+    assert_eq!(first["room_members"]["count"], 1);
+}
+
+async fn a_secret_room(alice: &Client) -> String {
+    alice.create_room(json!({"preset": "private_chat", "name": "The secret society", "topic": "what nobody may know"})).await
+}
+
+async fn is_refused(user: &Client, body: &Value, insider: &Client) {
+    let reply = user.v3_sync(body).send().await;
+    assert_no_trace(
+        &reply.body_text(),
+        &["secret society", "nobody may know", &insider.user_id],
+    );
+    reply.refused(403, "M_FORBIDDEN");
+}
+
+#[track_caller]
+fn leaks_nothing(reply: &str, insider: &Client, room_id: &str) {
+    assert_no_trace(
+        reply,
+        &[
+            "secret society",
+            "nobody may know",
+            &insider.user_id,
+            room_id,
+        ],
+    );
+}

@@ -1,0 +1,23 @@
+//! The end-to-end tests: one file per behaviour. The fixtures are in the library of this package.
+//!
+//! `tests/run e2e` runs them with everything that they need; `tests/run e2e typing` runs those whose name contains `typing`.
+#![expect(
+    clippy::unwrap_used,
+    reason = "in a test a panic is the right answer to anything unexpected"
+)]
+
+mod access;
+mod bad_input;
+mod crash;
+mod numbered;
+mod passthrough;
+mod poller;
+mod real_client;
+mod restart;
+mod room_members;
+mod sessions;
+mod stage;
+mod timeline;
+mod to_device;
+mod typing;
+mod v2_sync;

@@ -1,0 +1,28 @@
+//! A proxy of its own in front of a scripted homeserver that knows one device.
+
+use tests::client::Client;
+use tests::lab::shared_postgres;
+use tests::proxy::Proxy;
+use tests::scripted_homeserver::ScriptedHomeserver;
+
+/// The scripted homeserver, the proxy in front of it, and Alice's phone, which talks to the proxy.
+pub(crate) struct Stage {
+    pub(crate) homeserver: ScriptedHomeserver,
+    pub(crate) proxy: Proxy,
+    pub(crate) alice: Client,
+}
+
+impl Stage {
+    /// Nobody has asked for anything yet.
+    pub(crate) async fn set() -> Self {
+        let postgres = shared_postgres().await;
+        let homeserver = ScriptedHomeserver::start().await;
+        let proxy = Proxy::start(&homeserver.url(), &postgres.database().await).await;
+        let alice = homeserver.device(&proxy.url(), "@alice:scripted", "PHONE");
+        Self {
+            homeserver,
+            proxy,
+            alice,
+        }
+    }
+}

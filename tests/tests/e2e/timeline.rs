@@ -1,0 +1,226 @@
+//! Whatever limits a client asks for: its timelines and the pages of `/messages` between them are the whole story, once, in order.
+
+use serde_json::json;
+use tests::client::Client;
+use tests::history::RoomHistory;
+use tests::lab::Lab;
+use tests::matchers::{joined, messages};
+use tests::random::Random;
+
+use crate::numbered::{Progress, assert_each_once_in_order, room_number, room_text, send_to_room};
+
+const EVENTS: usize = 200;
+
+#[tokio::test]
+async fn random_limits_lose_nothing_and_repeat_nothing() {
+    let lab = Lab::shared().await;
+    let (alice, bob) = (lab.user("alice").await, lab.user_on_synapse("bob").await);
+    let room = alice.create_public_room().await;
+    bob.join(&room).await.ok();
+    let mut whole = alice.v2();
+    whole
+        .until_reply("the room", |reply| joined(reply, &room).is_object())
+        .await;
+
+    // Three readers with their own limits follow the same 200 messages while they are sent.
+    let start = whole.since().to_owned();
+    let sending = tokio::spawn(send_to_room(bob, room.clone(), EVENTS, Progress::default()));
+    let (one, two, three) = tokio::join!(
+        follow(&alice, &room, &start, Random::seeded(1)),
+        follow(&alice, &room, &start, Random::seeded(2)),
+        follow(&alice, &room, &start, Random::seeded(3)),
+    );
+    sending.await.unwrap();
+
+    for (seed, history) in [(1, &one), (2, &two), (3, &three)] {
+        assert_complete(&format!("the reader with seed {seed}"), history);
+    }
+    let gaps = one.gaps() + two.gaps() + three.gaps();
+    assert!(
+        gaps > 0,
+        "no reader ever met a limited timeline: the test has tested nothing"
+    );
+}
+
+#[tokio::test]
+async fn an_initial_sync_of_any_limit_pages_back_to_the_beginning() {
+    let lab = Lab::shared().await;
+    let (alice, bob) = (lab.user("alice").await, lab.user_on_synapse("bob").await);
+    let room = alice.create_public_room().await;
+    bob.join(&room).await.ok();
+    // The proxy hears of the room before the messages, so that they lie in many of its polls.
+    let mut chain = alice.v2();
+    chain
+        .until_reply("the room", |reply| joined(reply, &room).is_object())
+        .await;
+    send_to_room(bob, room.clone(), EVENTS, Progress::default()).await;
+    let last = room_text(EVENTS - 1);
+    chain
+        .until_reply("the last message", |reply| {
+            messages(reply, &room).contains(&last.as_str())
+        })
+        .await;
+
+    // Another device makes its first sync only now; for the proxy that is the same account.
+    let laptop = lab.second_device(&alice).await;
+    let mut random = Random::seeded(4);
+    for _ in 0..8 {
+        let limit = random.between(1, 30);
+        let filter = json!({"room": {"timeline": {"limit": limit}}});
+        let reply = laptop.sync().filter(&filter).send().await.ok();
+        let timeline = &joined(&reply, &room)["timeline"];
+        assert_eq!(timeline["limited"], true, "with a limit of {limit}");
+        let mut history = RoomHistory::of(&room);
+        history.begin(&reply);
+        assert_eq!(history.len() as u64, limit);
+        history
+            .page_to_the_beginning(
+                &laptop,
+                timeline["prev_batch"].as_str().unwrap(),
+                &mut random,
+            )
+            .await;
+
+        assert_complete(&format!("the initial sync with limit {limit}"), &history);
+        let first = history.event_ids()[0];
+        let path = format!(
+            "/_matrix/client/v3/rooms/{}/event/{}",
+            tests::client::encode(&room),
+            tests::client::encode(first)
+        );
+        assert_eq!(
+            laptop.get(&path).send().await.ok()["type"],
+            "m.room.create",
+            "the beginning is the beginning of the room"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_sync_token_is_a_place_in_messages_in_both_directions() {
+    let lab = Lab::shared().await;
+    let alice = lab.user("alice").await;
+    let room = alice.create_public_room().await;
+    let mut chain = alice.v2();
+    alice.send(&room, "before").await;
+    chain
+        .until_reply("the first message", |reply| {
+            messages(reply, &room).contains(&"before")
+        })
+        .await;
+    let between = chain.since().to_owned();
+    alice.send(&room, "after").await;
+    chain
+        .until_reply("the second message", |reply| {
+            messages(reply, &room).contains(&"after")
+        })
+        .await;
+
+    let later = alice.messages_after(&room, &between, 50).send().await.ok();
+    let earlier = alice.messages_before(&room, &between, 50).send().await.ok();
+
+    let texts = |page: &serde_json::Value| -> Vec<String> {
+        page["chunk"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|event| event["content"]["body"].as_str().map(str::to_owned))
+            .collect()
+    };
+    assert_eq!(texts(&later), ["after"]);
+    assert_eq!(texts(&earlier), ["before"]);
+    assert_eq!(
+        earlier["start"],
+        between.as_str(),
+        "`start` is the token that the client sent"
+    );
+}
+
+#[tokio::test]
+async fn members_at_a_sync_token_are_those_of_that_moment() {
+    let lab = Lab::shared().await;
+    let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
+    let room = alice.create_public_room().await;
+    let mut chain = alice.v2();
+    chain
+        .until_reply("the room", |reply| joined(reply, &room).is_object())
+        .await;
+    let alone = chain.since().to_owned();
+    bob.join(&room).await.ok();
+    chain
+        .until_reply("Bob's join", |reply| joined(reply, &room).is_object())
+        .await;
+    let together = chain.since().to_owned();
+
+    let count = async |at: &str| {
+        let reply = alice.members(&room).query("at", at).send().await.ok();
+        reply["chunk"].as_array().unwrap().len()
+    };
+    assert_eq!(count(&alone).await, 1);
+    assert_eq!(count(&together).await, 2);
+}
+
+/// Follows a room with a new random limit for every request, until the last message has come.
+async fn follow(client: &Client, room_id: &str, start: &str, mut random: Random) -> RoomHistory {
+    let client = client.on_new_connections();
+    let mut history = RoomHistory::of(room_id);
+    let mut since = start.to_owned();
+    let last = room_text(EVENTS - 1);
+    // Some rounds look right away, some only after a number of messages, so that timelines of all lengths come up.
+    while history.bodies().last() != Some(&last.as_str()) {
+        let limit = random.between(1, 30);
+        let patient = random.between(1, 40);
+        wait_for_messages(&client, room_id, &since, patient).await;
+        let filter = json!({"room": {"timeline": {"limit": limit}}});
+        let reply = client
+            .sync()
+            .since(&since)
+            .filter(&filter)
+            .timeout(2_000)
+            .send()
+            .await
+            .ok();
+        let room = joined(&reply, room_id);
+        let length = room["timeline"]["events"].as_array().map_or(0, Vec::len) as u64;
+        assert!(
+            length <= limit,
+            "{length} events came for a limit of {limit}"
+        );
+        history.absorb(&client, &since, &reply, &mut random).await;
+        since = reply["next_batch"].as_str().unwrap().to_owned();
+    }
+    history
+}
+
+/// Waits until so many new messages can be seen from `since`, or the last one of all; looking moves nothing.
+async fn wait_for_messages(client: &Client, room_id: &str, since: &str, count: u64) {
+    let last = room_text(EVENTS - 1);
+    tests::wait::eventually("more messages", async || {
+        let filter = json!({"room": {"timeline": {"limit": 50}}});
+        let reply = client
+            .fresh_sync()
+            .since(since)
+            .filter(&filter)
+            .send()
+            .await
+            .ok();
+        let seen = messages(&reply, room_id);
+        (seen.len() as u64 >= count || seen.contains(&last.as_str())).then_some(())
+    })
+    .await;
+}
+
+#[track_caller]
+fn assert_complete(who: &str, history: &RoomHistory) {
+    let numbers: Vec<u64> = history
+        .bodies()
+        .into_iter()
+        .filter_map(room_number)
+        .collect();
+    assert_each_once_in_order(who, &numbers, EVENTS);
+    let mut ids = history.event_ids();
+    let all = ids.len();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), all, "{who} saw an event twice");
+}

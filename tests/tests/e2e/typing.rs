@@ -1,0 +1,215 @@
+//! The v3 stream `typing`: who types in one room, now and at every change.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tests::client::Client;
+use tests::lab::Lab;
+use tests::matchers::{events, numbers};
+use tests::session::Session;
+
+#[tokio::test]
+async fn the_first_reply_says_who_types_now() {
+    let lab = Lab::shared().await;
+    let (alice, bob, room) = two_in_a_room(&lab).await;
+    let nobody = alice.v3().ask(json!({"typing": {"room_id": room}})).await;
+    assert_eq!(typing(&nobody), Some(vec![]), "an empty list is a list too");
+
+    bob.starts_typing(&room).await;
+    let mut early = alice.v3();
+    early.ask(json!({"typing": {"room_id": room}})).await;
+    until_typing(&mut early, &[&bob]).await;
+
+    let late = alice.v3().ask(json!({"typing": {"room_id": room}})).await;
+    assert_eq!(typing(&late), Some(vec![bob.user_id.as_str()]));
+    let event = events(&late["typing"])[0];
+    assert_eq!(
+        (&event["type"], &event["room_id"]),
+        (&json!("m.typing"), &json!(room))
+    );
+}
+
+#[tokio::test]
+async fn a_waiting_session_hears_of_every_change() {
+    let lab = Lab::shared().await;
+    let (alice, bob, room) = two_in_a_room(&lab).await;
+    let mut session = alice.v3();
+    session.ask(json!({"typing": {"room_id": room}})).await;
+
+    let started = Instant::now();
+    let waiting = tokio::spawn(session.request(&json!({})).timeout(30_000).send());
+    bob.starts_typing(&room).await;
+    let reply = waiting.await.unwrap().ok();
+    assert_eq!(typing(&reply), Some(vec![bob.user_id.as_str()]));
+    session.absorb(&reply);
+
+    let waiting = tokio::spawn(session.request(&json!({})).timeout(30_000).send());
+    bob.stops_typing(&room).await;
+    let reply = waiting.await.unwrap().ok();
+    assert_eq!(
+        typing(&reply),
+        Some(vec![]),
+        "an empty list says that nobody types any more"
+    );
+    assert!(
+        started.elapsed() < Duration::from_secs(20),
+        "it took {:?}",
+        started.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn with_nothing_new_the_reply_is_the_next_token_alone() {
+    let lab = Lab::shared().await;
+    let (alice, _bob, room) = two_in_a_room(&lab).await;
+    let mut session = alice.v3();
+    session.ask(json!({"typing": {"room_id": room}})).await;
+
+    let started = Instant::now();
+    let reply = session.request(&json!({})).timeout(1_500).send().await.ok();
+
+    assert_eq!(
+        reply.as_object().unwrap().keys().collect::<Vec<_>>(),
+        ["next"],
+        "{reply:#}"
+    );
+    assert!(
+        started.elapsed() >= Duration::from_millis(1_400),
+        "it did not wait, only {:?}",
+        started.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn a_change_elsewhere_does_not_end_the_wait() {
+    let lab = Lab::shared().await;
+    let (alice, bob, room) = two_in_a_room(&lab).await;
+    let elsewhere = alice.create_public_room().await;
+    bob.join(&elsewhere).await.ok();
+    let mut session = alice.v3();
+    session.ask(json!({"typing": {"room_id": room}})).await;
+
+    let waiting = tokio::spawn(session.request(&json!({})).timeout(30_000).send());
+    bob.starts_typing(&elsewhere).await;
+    bob.send(
+        &elsewhere,
+        "a message wakes nobody who asked for typing alone",
+    )
+    .await;
+    bob.starts_typing(&room).await;
+    let reply = waiting.await.unwrap().ok();
+
+    assert_eq!(
+        typing(&reply),
+        Some(vec![bob.user_id.as_str()]),
+        "the first thing to say is about the room asked for"
+    );
+    assert_eq!(events(&reply["typing"])[0]["room_id"], room.as_str());
+}
+
+#[tokio::test]
+async fn null_drops_the_stream_and_asking_again_starts_it_afresh() {
+    let lab = Lab::shared().await;
+    let (alice, bob, room) = two_in_a_room(&lab).await;
+    let mut session = alice.v3();
+    session
+        .ask(json!({"typing": {"room_id": room}, "to_device": {}}))
+        .await;
+    session.ask(json!({"typing": null})).await;
+
+    // The typing comes first and must not be told; the to-device message after it shows that it has had its time.
+    let waiting = tokio::spawn(session.request(&json!({})).timeout(30_000).send());
+    bob.starts_typing(&room).await;
+    bob.send_to_device(&alice, "m.test", json!({"n": 1}))
+        .await
+        .ok();
+    let reply = waiting.await.unwrap().ok();
+    assert_eq!(numbers(&reply["to_device"]), [1]);
+    assert!(reply["typing"].is_null(), "{reply:#}");
+    session.absorb(&reply);
+
+    let reply = session.ask(json!({"typing": {"room_id": room}})).await;
+    assert_eq!(
+        typing(&reply),
+        Some(vec![bob.user_id.as_str()]),
+        "as in a new session"
+    );
+}
+
+#[tokio::test]
+async fn a_stream_first_asked_for_in_mid_session_answers_at_once() {
+    let lab = Lab::shared().await;
+    let (alice, _bob, room) = two_in_a_room(&lab).await;
+    let mut session = alice.v3();
+    session.ask(json!({"to_device": {}})).await;
+
+    let started = Instant::now();
+    let reply = session
+        .request(&json!({"typing": {"room_id": room}}))
+        .timeout(30_000)
+        .send()
+        .await
+        .ok();
+
+    assert_eq!(typing(&reply), Some(vec![]));
+    assert!(
+        started.elapsed() < Duration::from_secs(15),
+        "changed parameters never wait: {:?}",
+        started.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn the_room_can_be_changed_in_mid_session() {
+    let lab = Lab::shared().await;
+    let (alice, bob, room) = two_in_a_room(&lab).await;
+    let other = alice.create_public_room().await;
+    bob.join(&other).await.ok();
+    bob.starts_typing(&other).await;
+    let mut session = alice.v3();
+    session.ask(json!({"typing": {"room_id": room}})).await;
+
+    let reply = session.ask(json!({"typing": {"room_id": other}})).await;
+
+    assert_eq!(
+        events(&reply["typing"])[0]["room_id"],
+        other.as_str(),
+        "the new room's list comes: {reply:#}"
+    );
+    until_typing_or(&mut session, &reply, &[&bob]).await;
+}
+
+/// Who types, if the reply says anything about it.
+fn typing(reply: &Value) -> Option<Vec<&str>> {
+    let event = events(&reply["typing"]).last().copied()?;
+    Some(
+        event["content"]["user_ids"]
+            .as_array()?
+            .iter()
+            .filter_map(Value::as_str)
+            .collect(),
+    )
+}
+
+async fn until_typing(session: &mut Session, who: &[&Client]) {
+    let expected: Vec<&str> = who.iter().map(|client| client.user_id.as_str()).collect();
+    session
+        .until("the typing", |reply| {
+            (typing(reply)? == expected).then_some(())
+        })
+        .await;
+}
+
+async fn until_typing_or(session: &mut Session, reply: &Value, who: &[&Client]) {
+    let expected: Vec<&str> = who.iter().map(|client| client.user_id.as_str()).collect();
+    if typing(reply) != Some(expected) {
+        until_typing(session, who).await;
+    }
+}
+
+async fn two_in_a_room(lab: &Lab) -> (Client, Client, String) {
+    let (alice, bob) = (lab.user("alice").await, lab.user_on_synapse("bob").await);
+    let room = alice.create_public_room().await;
+    bob.join(&room).await.ok();
+    (alice, bob, room)
+}

@@ -1,0 +1,15 @@
+//! GET `/sync`, as the Matrix specification has it and Synapse does it.
+//!
+//! These tests know nothing of a proxy: with `TEST_DIRECT=1` they run against Synapse itself, which is how we know that
+//! they ask for the right thing. The exceptions say so.
+//! <https://spec.matrix.org/v1.16/client-server-api/#get_matrixclientv3sync>
+
+mod account;
+mod basics;
+mod e2ee;
+mod ephemeral;
+mod errors;
+mod filters;
+mod lazy_members;
+mod membership;
+mod timelines;

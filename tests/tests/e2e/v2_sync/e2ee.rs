@@ -1,0 +1,194 @@
+//! What end-to-end encryption needs from a sync: to-device messages, key counts, device lists.
+
+use serde_json::{Value, json};
+use tests::client::Client;
+use tests::lab::Lab;
+use tests::matchers::{joined, numbers};
+use tests::wait::eventually;
+
+#[tokio::test]
+async fn to_device_messages_come_until_they_are_acknowledged() {
+    let lab = Lab::shared().await;
+    let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
+    let mut chain = alice.v2();
+    chain.next().await;
+    chain.next().await;
+    for n in 0..3 {
+        bob.send_to_device(&alice, "m.test", json!({"n": n}))
+            .await
+            .ok();
+    }
+
+    // Asking with the same since again and again until all have arrived acknowledges none of them.
+    let reply = eventually("all three messages at one since", async || {
+        let reply = chain.request().send().await.ok();
+        (numbers(&reply["to_device"]) == [0, 1, 2]).then_some(reply)
+    })
+    .await;
+    let again = chain.request().send().await.ok();
+    assert_eq!(
+        reply["to_device"], again["to_device"],
+        "a lost reply can be asked for again"
+    );
+
+    chain.absorb(&reply);
+    let after = chain.next().await;
+    assert_eq!(
+        numbers(&after["to_device"]),
+        [0; 0],
+        "what was acknowledged does not come again"
+    );
+}
+
+#[tokio::test]
+async fn each_device_has_its_own_to_device_messages() {
+    let lab = Lab::shared().await;
+    let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
+    let laptop = lab.second_device(&alice).await;
+    let (mut on_phone, mut on_laptop) = (alice.v2(), laptop.v2());
+    on_phone.next().await;
+    on_laptop.next().await;
+
+    bob.send_to_device(&alice, "m.test", json!({"n": 1}))
+        .await
+        .ok();
+    bob.send_to_device(&laptop, "m.test", json!({"n": 2}))
+        .await
+        .ok();
+
+    for (chain, expected) in [(&mut on_phone, 1), (&mut on_laptop, 2)] {
+        let got = chain
+            .until("a message", |reply| {
+                reply["to_device"]
+                    .is_object()
+                    .then(|| numbers(&reply["to_device"]))
+            })
+            .await;
+        assert_eq!(got, [expected]);
+    }
+}
+
+#[tokio::test]
+async fn many_to_device_messages_come_in_order_without_waiting() {
+    let lab = Lab::shared().await;
+    let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
+    let mut chain = alice.v2();
+    chain.next().await;
+    for n in 0..250 {
+        bob.send_to_device(&alice, "m.test", json!({"n": n}))
+            .await
+            .ok();
+    }
+
+    let mut got = Vec::new();
+    chain
+        .until("all messages", |reply| {
+            got.extend(numbers(&reply["to_device"]));
+            (got.len() >= 250).then_some(())
+        })
+        .await;
+
+    assert_eq!(got, (0..250).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn every_answer_has_the_key_counts() {
+    let lab = Lab::shared().await;
+    let alice = lab.user("alice").await;
+    let mut chain = alice.v2();
+    let initial = chain.next().await;
+    assert!(
+        initial["device_one_time_keys_count"].is_object(),
+        "{initial:#}"
+    );
+    assert_eq!(initial["device_unused_fallback_key_types"], json!([]));
+
+    alice.upload_keys(&one_time_keys(5)).await.ok();
+    let next = chain.next().await;
+    assert_eq!(
+        next["device_one_time_keys_count"]["signed_curve25519"], 5,
+        "an upload is in the very next sync"
+    );
+
+    let idle = chain.request().timeout(300).send().await.ok();
+    assert_eq!(
+        idle["device_one_time_keys_count"]["signed_curve25519"], 5,
+        "an idle answer has it too"
+    );
+}
+
+#[tokio::test]
+async fn unused_fallback_keys_are_listed() {
+    let lab = Lab::shared().await;
+    let alice = lab.user("alice").await;
+    let mut chain = alice.v2();
+    chain.next().await;
+
+    let key = json!({"key": "ZmFsbGJhY2sga2V5", "fallback": true, "signatures": {}});
+    alice
+        .upload_keys(&json!({"fallback_keys": {"signed_curve25519:AAAAFB": key}}))
+        .await
+        .ok();
+
+    let next = chain.next().await;
+    assert_eq!(
+        next["device_unused_fallback_key_types"],
+        json!(["signed_curve25519"])
+    );
+}
+
+#[tokio::test]
+async fn device_lists_name_those_whose_keys_changed_and_those_who_left() {
+    let lab = Lab::shared().await;
+    let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
+    let room = alice.create_public_room().await;
+    bob.join(&room).await.ok();
+    let mut chain = alice.v2();
+    let initial = chain
+        .until_reply("the room", |reply| joined(reply, &room).is_object())
+        .await;
+    assert!(
+        initial["device_lists"].is_null(),
+        "an initial sync has no changes: {initial:#}"
+    );
+
+    bob.upload_keys(&device_keys(&bob)).await.ok();
+    chain
+        .until("Bob's new keys", |reply| {
+            names(&reply["device_lists"]["changed"], &bob)
+        })
+        .await;
+
+    bob.leave(&room).await.ok();
+    chain
+        .until("Bob to have left", |reply| {
+            names(&reply["device_lists"]["left"], &bob)
+        })
+        .await;
+}
+
+fn names(list: &Value, user: &Client) -> Option<()> {
+    list.as_array()?
+        .contains(&json!(user.user_id))
+        .then_some(())
+}
+
+fn one_time_keys(count: usize) -> Value {
+    let keys = (0..count).map(|n| {
+        (
+            format!("signed_curve25519:AAAA{n}"),
+            json!({"key": format!("a key {n}"), "signatures": {}}),
+        )
+    });
+    json!({"one_time_keys": keys.collect::<serde_json::Map<_, _>>()})
+}
+
+fn device_keys(client: &Client) -> Value {
+    json!({"device_keys": {
+        "user_id": client.user_id,
+        "device_id": client.device_id,
+        "algorithms": ["m.megolm.v1.aes-sha2"],
+        "keys": {format!("curve25519:{}", client.device_id): "a key", format!("ed25519:{}", client.device_id): "another key"},
+        "signatures": {},
+    }})
+}

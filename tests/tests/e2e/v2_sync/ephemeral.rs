@@ -1,0 +1,179 @@
+//! What passes by: typing, receipts, presence, unread counts.
+
+use tests::client::Client;
+use tests::lab::Lab;
+use tests::matchers::{events, joined, messages, of_type, typing};
+
+#[tokio::test]
+async fn typing_starts_and_stops() {
+    let lab = Lab::shared().await;
+    let (alice, bob, room) = two_in_a_room(&lab).await;
+    let mut chain = alice.v2();
+    chain.next().await;
+
+    bob.starts_typing(&room).await;
+    let who = chain
+        .until("Bob to type", |reply| {
+            typing(reply, &room).map(|who| who.join(" "))
+        })
+        .await;
+    assert_eq!(who, bob.user_id);
+    let fresh = alice.fresh_sync().send().await.ok();
+    assert_eq!(
+        typing(&fresh, &room),
+        Some(vec![bob.user_id.as_str()]),
+        "an initial sync says so too"
+    );
+
+    bob.stops_typing(&room).await;
+    let who = chain
+        .until("Bob to stop", |reply| {
+            typing(reply, &room).map(|who| who.join(" "))
+        })
+        .await;
+    assert_eq!(who, "", "an empty list says that nobody types");
+}
+
+#[tokio::test]
+async fn receipts_come_with_their_event_and_time() {
+    let lab = Lab::shared().await;
+    let (alice, bob, room) = two_in_a_room(&lab).await;
+    let event_id = alice.send(&room, "read me").await;
+    let mut chain = alice.v2();
+    chain.next().await;
+
+    bob.read(&room, &event_id).await.ok();
+    let content = chain
+        .until("the receipt", |reply| {
+            let ephemeral = events(&joined(reply, &room)["ephemeral"]);
+            of_type(&ephemeral, "m.receipt")
+                .first()
+                .map(|event| event["content"].clone())
+        })
+        .await;
+
+    assert!(
+        content[&event_id]["m.read"][&bob.user_id]["ts"].is_u64(),
+        "{content:#}"
+    );
+    let fresh = alice.fresh_sync().send().await.ok();
+    let receipts = of_type(&events(&joined(&fresh, &room)["ephemeral"]), "m.receipt")[0];
+    assert!(
+        receipts["content"][&event_id]["m.read"][&bob.user_id].is_object(),
+        "an initial sync has it too: {receipts:#}"
+    );
+}
+
+#[tokio::test]
+async fn unread_counts_come_with_the_message_and_go_with_the_receipt() {
+    let lab = Lab::shared().await;
+    let (alice, bob, room) = two_in_a_room(&lab).await;
+    let mut chain = alice.v2();
+    chain.next().await;
+
+    let event_id = bob.send(&room, "one for the counter").await;
+    let reply = chain
+        .until_reply("the message", |reply| !messages(reply, &room).is_empty())
+        .await;
+    assert_eq!(
+        joined(&reply, &room)["unread_notifications"]["notification_count"],
+        1
+    );
+
+    alice.read(&room, &event_id).await.ok();
+    let reply = chain
+        .until_reply("the own receipt", |reply| joined(reply, &room).is_object())
+        .await;
+    assert_eq!(
+        joined(&reply, &room)["unread_notifications"]["notification_count"],
+        0
+    );
+}
+
+#[tokio::test]
+async fn presence_of_those_who_share_a_room_comes() {
+    let lab = Lab::shared().await;
+    let (alice, bob, _room) = two_in_a_room(&lab).await;
+    let mut chain = alice.v2();
+    chain.next().await;
+
+    bob.set_presence("online", "in the lab").await.ok();
+
+    let content = chain
+        .until("Bob's presence", |reply| {
+            let presence = events(&reply["presence"]);
+            let his = presence
+                .into_iter()
+                .find(|event| event["sender"] == bob.user_id.as_str())?;
+            (his["content"]["status_msg"] == "in the lab").then(|| his["content"].clone())
+        })
+        .await;
+    assert_eq!(content["presence"], "online");
+}
+
+#[tokio::test]
+async fn a_client_that_syncs_as_offline_is_not_shown_online() {
+    let lab = Lab::shared().await;
+    let (alice, bob, room) = two_in_a_room(&lab).await;
+    let mut his = bob.v2();
+    let mut hers = alice.v2();
+    hers.next().await;
+
+    let reply = his
+        .request()
+        .query("set_presence", "offline")
+        .send()
+        .await
+        .ok();
+    his.absorb(&reply);
+    // The message after it shows that whatever the sync did to his presence has reached her.
+    bob.send(&room, "you cannot see me").await;
+
+    let seen_online = hers
+        .until("Bob's message", |reply| {
+            let online = events(&reply["presence"]).iter().any(|event| {
+                event["sender"] == bob.user_id.as_str() && event["content"]["presence"] == "online"
+            });
+            (online || !messages(reply, &room).is_empty()).then_some(online)
+        })
+        .await;
+    assert!(
+        !seen_online,
+        "a sync with set_presence=offline must not show the user online"
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_syncs_is_shown_online() {
+    let lab = Lab::shared().await;
+    let (alice, bob, _room) = two_in_a_room(&lab).await;
+    let mut hers = alice.v2();
+    hers.next().await;
+    let mut his = bob.v2();
+    his.next().await;
+
+    let waiting = tokio::spawn(
+        his.request()
+            .query("set_presence", "online")
+            .timeout(20_000)
+            .send(),
+    );
+
+    hers.until("Bob to be online", |reply| {
+        events(&reply["presence"])
+            .iter()
+            .any(|event| {
+                event["sender"] == bob.user_id.as_str() && event["content"]["presence"] == "online"
+            })
+            .then_some(())
+    })
+    .await;
+    waiting.abort();
+}
+
+async fn two_in_a_room(lab: &Lab) -> (Client, Client, String) {
+    let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
+    let room = alice.create_public_room().await;
+    bob.join(&room).await.ok();
+    (alice, bob, room)
+}
