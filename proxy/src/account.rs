@@ -159,6 +159,16 @@ impl Account {
         self.devices.get(&device_nid).is_some_and(|device| device.has_token())
     }
 
+    /// Forgets devices that are logged out.
+    pub(crate) fn remove_devices(&self, devices: &[DeviceNid]) {
+        for device_nid in devices {
+            self.devices.remove(device_nid);
+        }
+        if self.main_device().is_some_and(|main| devices.contains(&main)) {
+            self.set_main_device(None);
+        }
+    }
+
     /// The devices that this process knows.
     pub(crate) fn devices(&self) -> Vec<Arc<Device>> {
         self.devices.iter().map(|device| Arc::clone(&device)).collect()

@@ -265,7 +265,7 @@ async fn forget(state: &State, account: &Account, devices: Vec<DeviceNid>) {
             device.log_out();
         }
     }
-    state.accounts.remove_devices(account, &devices);
+    account.remove_devices(&devices);
     if let Err(error) = state.store.remove_devices(account.account_id, &devices).await {
         tracing::error!(
             error = %crate::error::causes(&error),

@@ -55,9 +55,6 @@ pub(crate) enum Error {
     /// A parameter has a value that it cannot have.
     #[error("invalid parameter: {0}")]
     InvalidParam(String),
-    /// A parameter is not there.
-    #[error("missing parameter: {0}")]
-    MissingParam(String),
     /// A token of a stream that nobody minted, or that belongs to somebody else.
     #[error("unknown position: {0}")]
     UnknownPos(String),
@@ -123,7 +120,6 @@ impl Error {
             Self::NotJson(text) => (StatusCode::BAD_REQUEST, "M_NOT_JSON", text),
             Self::BadJson(text) => (StatusCode::BAD_REQUEST, "M_BAD_JSON", text),
             Self::InvalidParam(text) => (StatusCode::BAD_REQUEST, "M_INVALID_PARAM", text),
-            Self::MissingParam(text) => (StatusCode::BAD_REQUEST, "M_MISSING_PARAM", text),
             Self::UnknownPos(text) => (StatusCode::BAD_REQUEST, "M_UNKNOWN", text),
             Self::UnknownSyncSession => {
                 (StatusCode::BAD_REQUEST, "M_UNKNOWN_SYNC_SESSION", "Session unknown or expired".into())

@@ -92,8 +92,8 @@ impl SyncToken {
 /// Upstream's tokens around a token of ours, and the events in between.
 #[derive(Clone, Debug)]
 pub(crate) struct Located {
-    /// Upstream's token at or before the place.
-    pub(crate) older: String,
+    /// Upstream's token at or before the place; `None` for the beginning of the room.
+    pub(crate) older: Option<String>,
     /// Upstream's token at or after the place.
     pub(crate) newer: String,
     /// Event IDs of the room between `older` and the place.
@@ -116,13 +116,15 @@ pub(crate) async fn locate(
     let token = match SyncToken::read(&state.tokens, account_id, token) {
         Ok(token) => token,
         Err(TokenError::Foreign) => return Ok(None),
-        Err(TokenError::Malformed) => return Err(invalid()),
+        Err(TokenError::Malformed) => {
+            return Err(Error::UnknownPos(String::from("Invalid stream token")));
+        }
     };
     let place = match token {
         SyncToken::Batch { pos, .. } => {
             let next_batch = state.store.next_batch_at(account_id, pos).await?.ok_or_else(invalid)?;
             return Ok(Some(Located {
-                older: next_batch.clone(),
+                older: Some(next_batch.clone()),
                 newer: next_batch,
                 before: Vec::new(),
                 after: Vec::new(),
@@ -134,27 +136,20 @@ pub(crate) async fn locate(
     let tokens = state.store.upstream_tokens(account_id, room_nid, place).await?;
     let newer = tokens.newer.ok_or_else(invalid)?;
     // Where upstream named no token before the timeline, there is nothing before it.
-    let Some(older) = tokens.older else {
+    let (0, Some(older)) = (place.ord, &tokens.older) else {
         return Ok(Some(Located {
-            older: newer.clone(),
+            older: tokens.older,
             newer,
-            before: Vec::new(),
+            before: tokens.between_older,
             after: tokens.between_newer,
         }));
     };
-    if place.ord == 0 {
-        // Exactly a poll's start: upstream has a token for that. But before a timeline that holds a
-        // room's whole history, Synapse's token stands at the end: what is known to be newer than the
-        // place is to be left out then.
-        let after = if tokens.limited { Vec::new() } else { tokens.between_newer };
-        return Ok(Some(Located { older: older.clone(), newer: older, before: Vec::new(), after }));
-    }
-    Ok(Some(Located {
-        older,
-        newer,
-        before: tokens.between_older,
-        after: tokens.between_newer,
-    }))
+
+    // Exactly a poll's start: upstream has a token for that. But before a timeline that holds a room's
+    // whole history, Synapse's token stands at the end: what is known to be newer than the place is to
+    // be left out then.
+    let after = if tokens.limited { Vec::new() } else { tokens.between_newer };
+    Ok(Some(Located { older: Some(older.clone()), newer: older.clone(), before: Vec::new(), after }))
 }
 
 #[cfg(test)]

@@ -45,6 +45,7 @@ impl Section {
 }
 
 /// A room of an account as it stands now.
+#[expect(clippy::struct_excessive_bools, reason = "a row of a table, each column on its own")]
 #[derive(Clone, Debug)]
 pub struct RoomHead {
     /// Its number.

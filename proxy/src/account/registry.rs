@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use dashmap::DashMap;
-use store::{DeviceNid, Store};
+use store::Store;
 use tokio::{
     sync::{Mutex, Semaphore},
     time::{Instant, timeout_at},
@@ -70,16 +70,6 @@ impl Accounts {
     /// The account of a user, if this process has it.
     pub(crate) fn account(&self, user_id: &str) -> Option<Arc<Account>> {
         self.by_user.get(user_id).map(|account| Arc::clone(&account))
-    }
-
-    /// Forgets devices that are logged out. Their data is gone from the store already.
-    pub(crate) fn remove_devices(&self, account: &Account, devices: &[DeviceNid]) {
-        for device_nid in devices {
-            account.devices.remove(device_nid);
-        }
-        if account.main_device().is_some_and(|main| devices.contains(&main)) {
-            account.set_main_device(None);
-        }
     }
 
     /// Waits until there is something to answer the requester from: its account's first poll is

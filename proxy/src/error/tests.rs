@@ -55,7 +55,6 @@ async fn errors_have_their_status_and_errcode() {
     check(Error::NotJson("x".into()), 400, "M_NOT_JSON").await;
     check(Error::BadJson("x".into()), 400, "M_BAD_JSON").await;
     check(Error::InvalidParam("x".into()), 400, "M_INVALID_PARAM").await;
-    check(Error::MissingParam("x".into()), 400, "M_MISSING_PARAM").await;
     check(Error::UnknownPos("x".into()), 400, "M_UNKNOWN").await;
     check(Error::UnknownSyncSession, 400, "M_UNKNOWN_SYNC_SESSION").await;
     check(Error::Forbidden("x".into()), 403, "M_FORBIDDEN").await;

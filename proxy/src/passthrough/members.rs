@@ -35,7 +35,7 @@ pub(crate) async fn members(
         let located =
             located.ok_or_else(|| Error::UnknownPos("'at' parameter is invalid".to_owned()))?;
         // The members at a position inside a batch are not to be had; those shortly after it miss nobody.
-        parts.uri = query::replace(&parts.uri, &[("at", &located.newer)])?;
+        parts.uri = query::replace(&parts.uri, &[("at", Some(&located.newer))])?;
     }
     state
         .forwarder

@@ -52,8 +52,9 @@ struct Asked {
 /// The same in the homeserver's terms.
 #[derive(Debug, Default)]
 struct Translated {
-    from: Option<String>,
-    to: Option<String>,
+    /// The tokens of ours by the name of their parameter, and what they become; `None` leaves the
+    /// parameter out: the beginning of the room.
+    tokens: Vec<(&'static str, Option<String>)>,
     /// What the homeserver will return before it comes to the position that was asked for.
     skipped_first: usize,
     unwanted: HashSet<String>,
@@ -120,16 +121,14 @@ async fn translate(
         let is_from = name == "from";
         // Both ends of the window are moved outwards, never inwards.
         let (theirs, between) = if is_from == (asked.direction == Direction::Back) {
-            (located.newer, located.after)
+            (Some(located.newer), located.after)
         } else {
             (located.older, located.before)
         };
         if is_from {
             translated.skipped_first = between.len();
-            translated.from = Some(theirs);
-        } else {
-            translated.to = Some(theirs);
         }
+        translated.tokens.push((name, theirs));
         translated.unwanted.extend(between);
     }
     Ok(translated)
@@ -169,9 +168,8 @@ impl Asked {
 impl Translated {
     fn request(&self, parts: &Parts, limit: usize) -> Result<Request<Body>, Error> {
         let limit = limit.to_string();
-        let mut parameters = vec![("limit", limit.as_str())];
-        parameters.extend(self.from.as_deref().map(|token| ("from", token)));
-        parameters.extend(self.to.as_deref().map(|token| ("to", token)));
+        let mut parameters = vec![("limit", Some(limit.as_str()))];
+        parameters.extend(self.tokens.iter().map(|(name, token)| (*name, token.as_deref())));
         let mut parts = parts.clone();
         parts.uri = query::replace(&parts.uri, &parameters)?;
         Ok(Request::from_parts(parts, body::empty()))

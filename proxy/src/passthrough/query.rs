@@ -17,8 +17,8 @@ pub(super) fn get<'a>(query: &'a str, key: &str) -> Option<Cow<'a, str>> {
         .map(|(_, value)| value)
 }
 
-/// The same path with parameters replaced, or added where they were missing.
-pub(super) fn replace(uri: &Uri, parameters: &[(&str, &str)]) -> Result<Uri, Error> {
+/// The same path with parameters replaced, added where they were missing, or (`None`) left out.
+pub(super) fn replace(uri: &Uri, parameters: &[(&str, Option<&str>)]) -> Result<Uri, Error> {
     let query = replaced(uri.query().unwrap_or_default(), parameters);
     let path: PathAndQuery = format!("{}?{query}", uri.path())
         .parse()
@@ -26,7 +26,7 @@ pub(super) fn replace(uri: &Uri, parameters: &[(&str, &str)]) -> Result<Uri, Err
     Ok(Uri::from(path))
 }
 
-fn replaced(query: &str, parameters: &[(&str, &str)]) -> String {
+fn replaced(query: &str, parameters: &[(&str, Option<&str>)]) -> String {
     let mut pairs: Vec<Cow<'_, str>> = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let name = parse(pair.as_bytes())
@@ -39,6 +39,7 @@ fn replaced(query: &str, parameters: &[(&str, &str)]) -> String {
         }
     }
     for (key, value) in parameters {
+        let Some(value) = value else { continue };
         pairs.push(
             format!(
                 "{key}={}",
@@ -56,23 +57,23 @@ mod tests {
 
     #[test]
     fn other_parameters_stay_as_they_are() {
-        let check = |query: &str, parameters: &[(&str, &str)], expected: &str| {
+        let check = |query: &str, parameters: &[(&str, Option<&str>)], expected: &str| {
             assert_eq!(replaced(query, parameters), expected, "{query}");
         };
-        check("", &[("limit", "5")], "limit=5");
+        check("", &[("limit", Some("5"))], "limit=5");
         check(
             "from=v2_a&dir=b",
-            &[("from", "s1_2&x")],
+            &[("from", Some("s1_2&x"))],
             "dir=b&from=s1_2%26x",
         );
         check(
             "filter=%7b%7D&fro%6d=v2_a&&x",
-            &[("from", "t")],
+            &[("from", Some("t"))],
             "filter=%7b%7D&x&from=t",
         );
         check(
             "from=v2_a&from=v2_b",
-            &[("from", "t"), ("limit", "3")],
+            &[("from", Some("t")), ("limit", Some("3"))],
             "from=t&limit=3",
         );
     }

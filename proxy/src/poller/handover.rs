@@ -32,10 +32,10 @@ impl Poller {
             Err(error) => return outcome::of_store_failure(&error),
         };
         // The very first poll of an account starts without a since and acknowledges nothing.
-        if stored.upstream_since.is_some() {
-            if let Some(outcome) = self.drain_inbox(token).await {
-                return outcome;
-            }
+        if stored.upstream_since.is_some()
+            && let Some(outcome) = self.drain_inbox(token).await
+        {
+            return outcome;
         }
         if !self.main_poll_is_vacant() {
             return Outcome::AskAgain;

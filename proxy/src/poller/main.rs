@@ -61,18 +61,14 @@ impl Poller {
             timeout: timeout(is_first, tries),
             set_presence: self.device.presence().as_str(),
         };
-        let asking = self.state.upstream.sync(token, &query);
-        tokio::pin!(asking);
-        loop {
-            tokio::select! {
-                // The reply first: what has arrived is never thrown away for a change of mind.
-                biased;
-                answer = &mut asking => return Some(answer),
-                // A poll can be given up at any time: the next one asks from the same since. But a
-                // first poll is heavy, and is let finish.
-                _ = presence_wish.changed(), if !is_first => return None,
-                _ = current_token.changed(), if !is_first => return None,
-            }
+        tokio::select! {
+            // The reply first: what has arrived is never thrown away for a change of mind.
+            biased;
+            answer = self.state.upstream.sync(token, &query) => Some(answer),
+            // A poll can be given up at any time: the next one asks from the same since. But a first
+            // poll is heavy, and is let finish.
+            _ = presence_wish.changed(), if !is_first => None,
+            _ = current_token.changed(), if !is_first => None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! The query parameters of `GET /sync`, with the answers that Synapse gives to odd ones.
 
-use std::{borrow::Cow, time::Duration};
+use std::time::Duration;
 
 use crate::{account::PresenceWish, error::Error};
 
@@ -58,8 +58,8 @@ fn timeout(value: &str) -> Result<Duration, Error> {
     Ok(Duration::from_millis(milliseconds))
 }
 
-fn boolean(name: &str, value: &Cow<'_, str>) -> Result<bool, Error> {
-    match &**value {
+fn boolean(name: &str, value: &str) -> Result<bool, Error> {
+    match value {
         "true" => Ok(true),
         "false" => Ok(false),
         _ => Err(Error::InvalidParam(format!(

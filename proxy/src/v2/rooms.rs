@@ -41,24 +41,24 @@ pub(super) fn incremental(
             matches!(room.head.section, Section::Invite | Section::Knock)
                 || filter.admits(&room.head.room_id)
         })
-        .filter_map(|room| {
-            let extent = extent(&room, since, full_state)?;
-            Some(Wanted { head: room.head, extent })
+        .map(|room| {
+            let extent = extent(&room, since, full_state);
+            Wanted { head: room.head, extent }
         })
         .collect()
 }
 
-/// How much of a changed room is told; `None` for nothing.
-fn extent(room: &ChangedRoom, since: Position, full_state: bool) -> Option<Extent> {
+/// How much of a changed room is told.
+fn extent(room: &ChangedRoom, since: Position, full_state: bool) -> Extent {
     let delta = Extent::Since { since, cut: room.cut, full_state };
     match (room.head.section, room.section_before) {
-        (Section::Join, Some(Section::Join)) if !room.newly_joined => Some(delta),
-        (Section::Join, _) => Some(Extent::Whole { newly_joined: true }),
-        (Section::Leave, Some(Section::Join)) if !room.newly_joined => Some(delta),
+        (Section::Join, Some(Section::Join)) if !room.newly_joined => delta,
+        (Section::Join, _) => Extent::Whole { newly_joined: true },
+        (Section::Leave, Some(Section::Join)) if !room.newly_joined => delta,
         // Left already at `since`: only what is new about the leave, a ban after a kick say.
-        (Section::Leave, Some(Section::Leave)) if !room.newly_joined => Some(delta),
+        (Section::Leave, Some(Section::Leave)) if !room.newly_joined => delta,
         // Joined and left in between, or an invite rejected: the client knows nothing of the room.
-        (Section::Leave, _) => Some(Extent::Whole { newly_joined: true }),
-        (Section::Invite | Section::Knock, _) => Some(delta),
+        (Section::Leave, _) => Extent::Whole { newly_joined: true },
+        (Section::Invite | Section::Knock, _) => delta,
     }
 }

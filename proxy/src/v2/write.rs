@@ -68,13 +68,14 @@ impl<'a> Writer<'a> {
                 });
             });
         }
-        if let Some(lists) = &top.device_lists {
-            if !lists.changed.is_empty() || !lists.left.is_empty() {
-                let mut object = ObjectWriter::new(object.key("device_lists"));
-                write_list(&lists.changed, object.key("changed"), |user, out| json::write_string(user, out));
-                write_list(&lists.left, object.key("left"), |user, out| json::write_string(user, out));
-                object.end();
-            }
+        if let Some(lists) = &top.device_lists
+            && !(lists.changed.is_empty() && lists.left.is_empty())
+        {
+            let mut object = ObjectWriter::new(object.key("device_lists"));
+            let user = |user: &String, out: &mut Vec<u8>| json::write_string(user, out);
+            write_list(&lists.changed, object.key("changed"), user);
+            write_list(&lists.left, object.key("left"), user);
+            object.end();
         }
         object.raw("device_one_time_keys_count", &top.key_counts.one_time_keys_count);
         object.raw("device_unused_fallback_key_types", &top.key_counts.unused_fallback_key_types);
@@ -87,7 +88,7 @@ impl<'a> Writer<'a> {
             Section::Leave => {
                 let mut object = ObjectWriter::new(out);
                 self.timeline(view, object.key("timeline"));
-                self.room_state(&view.state, object.key("state"));
+                room_state(&view.state, object.key("state"));
                 self.account_data(view, object.key("account_data"));
                 object.end();
             }
@@ -104,7 +105,7 @@ impl<'a> Writer<'a> {
     fn joined(&self, view: &RoomView, out: &mut Vec<u8>) {
         let mut object = ObjectWriter::new(out);
         self.timeline(view, object.key("timeline"));
-        self.room_state(&view.state, object.key("state"));
+        room_state(&view.state, object.key("state"));
         self.account_data(view, object.key("account_data"));
         self.ephemeral(view, object.key("ephemeral"));
         self.counts(&view.wanted.head, &mut object);
@@ -139,15 +140,6 @@ impl<'a> Writer<'a> {
             object.key("prev_batch"),
         );
         object.end();
-    }
-
-    fn room_state(&self, state: &[StateEvent], out: &mut Vec<u8>) {
-        events(out, |out| {
-            write_list(state, out, |event, out| {
-                let stored = event.unsigned.as_deref();
-                write_event(&event.body, Unsigned { stored, ..Unsigned::default() }, out);
-            });
-        });
     }
 
     fn account_data(&self, view: &RoomView, out: &mut Vec<u8>) {
@@ -213,6 +205,15 @@ impl<'a> Writer<'a> {
         }
         object.end();
     }
+}
+
+fn room_state(state: &[StateEvent], out: &mut Vec<u8>) {
+    events(out, |out| {
+        write_list(state, out, |event, out| {
+            let stored = event.unsigned.as_deref();
+            write_event(&event.body, Unsigned { stored, ..Unsigned::default() }, out);
+        });
+    });
 }
 
 /// Writes `{"events": …}`.

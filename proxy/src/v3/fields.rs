@@ -50,8 +50,8 @@ impl<'a> Fields<'a> {
         let room_id = self
             .text(key)?
             .ok_or_else(|| Error::BadJson(format!("{}: is missing", self.name(key))))?;
-        let valid = room_id.len() > 1
-            && ruma_identifiers_validation::room_id::validate(room_id).is_ok();
+        let valid =
+            room_id.len() > 1 && ruma_identifiers_validation::room_id::validate(room_id).is_ok();
         if valid { Ok(room_id) } else { Err(self.invalid(key, "is not a room ID")) }
     }
 

@@ -45,9 +45,8 @@ impl<'a> PageTokens<'a> {
         let snapshot = Position(reader.id().ok()?);
         let rest_len = usize::try_from(reader.varint().ok()?).ok()?;
         let rest = reader.bytes(rest_len).ok()?;
-        let good = account_id == self.account_id
-            && of_stream == stream
-            && snapshot >= self.retained_from;
+        let good =
+            account_id == self.account_id && of_stream == stream && snapshot >= self.retained_from;
         good.then(|| (snapshot, rest.to_vec()))
     }
 }
@@ -59,9 +58,8 @@ mod tests {
     #[test]
     fn tokens_belong_to_an_account_and_a_stream() {
         let tokens = Tokens::new(&[1; 32]);
-        let pages = |account, retained| {
-            PageTokens::new(&tokens, AccountId(account), Position(retained))
-        };
+        let pages =
+            |account, retained| PageTokens::new(&tokens, AccountId(account), Position(retained));
         let token = pages(7, 0).seal(3, Position(500), b"rest");
         let good = Some((Position(500), b"rest".to_vec()));
         assert_eq!(pages(7, 0).open(3, &token), good);

@@ -16,11 +16,8 @@ use super::{fields::Fields, page_token::PageTokens, view::View, waiting::Source}
 use crate::error::Error;
 
 /// Every stream there is.
-pub(crate) static STREAMS: &[&dyn Stream] = &[
-    &typing::Typing,
-    &to_device::ToDevice,
-    &room_members::RoomMembers,
-];
+pub(crate) static STREAMS: &[&dyn Stream] =
+    &[&typing::Typing, &to_device::ToDevice, &room_members::RoomMembers];
 
 /// A stream of the API.
 pub(crate) trait Stream: Sync {

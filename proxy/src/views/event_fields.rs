@@ -17,8 +17,6 @@ pub(crate) struct EventFields {
     pub(crate) event_type: String,
     /// Its sender.
     pub(crate) sender: String,
-    /// Its state key, if it is a state event.
-    pub(crate) state_key: Option<String>,
     /// Whether `content.url` is a string.
     pub(crate) has_url: bool,
 }
@@ -31,8 +29,6 @@ struct Envelope<'a> {
     event_type: Option<&'a RawValue>,
     #[serde(borrow, default)]
     sender: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    state_key: Option<&'a RawValue>,
     #[serde(borrow, default)]
     content: Option<&'a RawValue>,
 }
@@ -47,7 +43,6 @@ impl EventFields {
             envelope.event_id,
             envelope.event_type,
             envelope.sender,
-            envelope.state_key,
             envelope.content,
         )
     }
@@ -69,7 +64,6 @@ impl EventFields {
             object.get("event_id"),
             object.get("type"),
             object.get("sender"),
-            object.get("state_key"),
             object.get("content"),
         )
     }
@@ -78,7 +72,6 @@ impl EventFields {
         event_id: Option<&RawValue>,
         event_type: Option<&RawValue>,
         sender: Option<&RawValue>,
-        state_key: Option<&RawValue>,
         content: Option<&RawValue>,
     ) -> Self {
         let owned = |raw: Option<&RawValue>| raw.and_then(json::text).map(std::borrow::Cow::into_owned);
@@ -90,7 +83,6 @@ impl EventFields {
             event_id: owned(event_id).unwrap_or_default(),
             event_type: owned(event_type).unwrap_or_default(),
             sender: owned(sender).unwrap_or_default(),
-            state_key: owned(state_key),
             has_url,
         }
     }
@@ -106,9 +98,9 @@ mod tests {
             br#"{"type":"t","event_id":"$1","sender":"@a:x","content":{"url":"mxc://x/y","body":"\ud800"}}"#,
         );
         assert_eq!((fields.event_type.as_str(), fields.sender.as_str()), ("t", "@a:x"));
-        assert!(fields.has_url && fields.state_key.is_none());
-        let twice = EventFields::read(br#"{"type":"a","type":"b","state_key":""}"#);
-        assert_eq!((twice.event_type.as_str(), twice.state_key.as_deref()), ("b", Some("")));
+        assert!(fields.has_url);
+        let twice = EventFields::read(br#"{"type":"a","type":"b"}"#);
+        assert_eq!(twice.event_type, "b");
         assert_eq!(EventFields::read(b"[]").event_type, "");
     }
 }

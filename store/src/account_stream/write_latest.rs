@@ -50,7 +50,9 @@ pub(super) async fn receipts(
     poll: &Poll,
     room_nids: &HashMap<String, RoomNid>,
 ) -> Result<(), Error> {
-    let mut latest: BTreeMap<(i64, &str, &str, &str), (&str, &[u8])> = BTreeMap::new();
+    // By room, user, type and thread: event ID and data.
+    type Latest<'a> = BTreeMap<(i64, &'a str, &'a str, &'a str), (&'a str, &'a [u8])>;
+    let mut latest = Latest::new();
     for room in &poll.rooms {
         let Some(nid) = room_nids.get(&room.room_id) else { continue };
         for receipt in &room.receipts {

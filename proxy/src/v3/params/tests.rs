@@ -88,10 +88,7 @@ fn null_drops_a_stream() {
 
 #[test]
 fn what_was_negotiated_sticks() {
-    check(
-        &[json!({ "to_device": { "limit": 5000 } })],
-        json!({ "to_device": { "limit": 1000 } }),
-    );
+    check(&[json!({ "to_device": { "limit": 5000 } })], json!({ "to_device": { "limit": 1000 } }));
     check(
         &[json!({ "room_members": {
             "room_id": ROOM,
@@ -137,10 +134,22 @@ fn refusals_name_stream_and_field() {
     check_refused(&[json!({ "typing": [] })], "bad: typing: must be an object or null");
     check_refused(&[json!({ "typing": "x" })], "bad: typing: must be an object or null");
     check_refused(&[json!({ "typing": {} })], "bad: typing.room_id: is missing");
-    check_refused(&[json!({ "typing": { "room_id": null } })], "bad: typing.room_id: must be a string");
-    check_refused(&[json!({ "typing": { "room_id": "a" } })], "invalid: typing.room_id: is not a room ID");
-    check_refused(&[json!({ "to_device": { "limit": 0 } })], "invalid: to_device.limit: must be at least 1");
-    check_refused(&[json!({ "to_device": { "limit": "5" } })], "bad: to_device.limit: must be an integer");
+    check_refused(
+        &[json!({ "typing": { "room_id": null } })],
+        "bad: typing.room_id: must be a string",
+    );
+    check_refused(
+        &[json!({ "typing": { "room_id": "a" } })],
+        "invalid: typing.room_id: is not a room ID",
+    );
+    check_refused(
+        &[json!({ "to_device": { "limit": 0 } })],
+        "invalid: to_device.limit: must be at least 1",
+    );
+    check_refused(
+        &[json!({ "to_device": { "limit": "5" } })],
+        "bad: to_device.limit: must be an integer",
+    );
     check_refused(&with("p", json!(5)), "bad: room_members.p: must be an object");
     check_refused(&with("p", json!(null)), "bad: room_members.p: must be an object");
     check_refused(

@@ -70,9 +70,9 @@ impl Subscription for InRoom {
 
 fn answer(room: &RoomHead, place: Option<&[u8]>) -> Option<Answer> {
     let here = Place { room_nid: room.room_nid, typing_pos: room.typing_pos };
-    let told = place.and_then(Place::decode).is_some_and(|told| {
-        told.room_nid == here.room_nid && told.typing_pos >= here.typing_pos
-    });
+    let told = place
+        .and_then(Place::decode)
+        .is_some_and(|told| told.room_nid == here.room_nid && told.typing_pos >= here.typing_pos);
     if told {
         return None;
     }
@@ -100,10 +100,7 @@ impl Place {
 
     fn decode(place: &[u8]) -> Option<Self> {
         let mut reader = Reader::new(place);
-        Some(Self {
-            room_nid: RoomNid(reader.id().ok()?),
-            typing_pos: Position(reader.id().ok()?),
-        })
+        Some(Self { room_nid: RoomNid(reader.id().ok()?), typing_pos: Position(reader.id().ok()?) })
     }
 }
 
@@ -139,9 +136,8 @@ mod tests {
 
     #[track_caller]
     fn check(room: &RoomHead, told: Option<(i64, i64)>, expected: Option<&str>) {
-        let place = told.map(|(nid, pos)| {
-            Place { room_nid: RoomNid(nid), typing_pos: Position(pos) }.encode()
-        });
+        let place = told
+            .map(|(nid, pos)| Place { room_nid: RoomNid(nid), typing_pos: Position(pos) }.encode());
         let answer = answer(room, place.as_deref());
         let users = answer.as_ref().map(|answer| {
             let reply: Value = serde_json::from_slice(&answer.json).unwrap();

@@ -90,7 +90,7 @@ fn check(case: &Case) {
         after.remove(removed);
     }
     after.extend(plan.set.clone());
-    assert_eq!(after, head(case.expected), "head after {:?}", plan);
+    assert_eq!(after, head(case.expected), "head after {plan:?}");
 
     let mut undo: Vec<String> = plan
         .changes

@@ -17,11 +17,8 @@ const MIB: usize = 1024 * 1024;
 
 #[tokio::test]
 async fn a_large_upload_is_streamed_in_little_memory() {
-    let Stage {
-        homeserver,
-        proxy,
-        alice,
-    } = Stage::set().await;
+    let stage = Stage::set().await;
+    let (homeserver, proxy, alice) = (&stage.homeserver, &stage.proxy, &stage.alice);
     homeserver.on_path(
         UPLOAD,
         Canned::json(&json!({"content_uri": "mxc://scripted/file"})),
@@ -57,11 +54,8 @@ async fn a_large_upload_is_streamed_in_little_memory() {
 
 #[tokio::test]
 async fn a_large_download_is_streamed_in_little_memory() {
-    let Stage {
-        homeserver,
-        proxy,
-        alice,
-    } = Stage::set().await;
+    let stage = Stage::set().await;
+    let (homeserver, proxy, alice) = (&stage.homeserver, &stage.proxy, &stage.alice);
     let mut file =
         Canned::bytes(200, Bytes::from(vec![b'y'; MIB])).header("content-type", "video/mp4");
     for _ in 1..100 {
@@ -94,11 +88,8 @@ async fn a_large_download_is_streamed_in_little_memory() {
 
 #[tokio::test]
 async fn the_beginning_of_a_slow_answer_does_not_wait_for_its_end() {
-    let Stage {
-        homeserver,
-        proxy,
-        alice,
-    } = Stage::set().await;
+    let stage = Stage::set().await;
+    let (homeserver, proxy, alice) = (&stage.homeserver, &stage.proxy, &stage.alice);
     let gate = Gate::closed();
     homeserver.on_path(
         DOWNLOAD,
@@ -120,9 +111,8 @@ async fn the_beginning_of_a_slow_answer_does_not_wait_for_its_end() {
 
 #[tokio::test]
 async fn ranges_go_there_and_back() {
-    let Stage {
-        homeserver, alice, ..
-    } = Stage::set().await;
+    let stage = Stage::set().await;
+    let (homeserver, alice) = (&stage.homeserver, &stage.alice);
     homeserver.on_path(
         DOWNLOAD,
         Canned::bytes(206, "cde")

@@ -11,9 +11,8 @@ use crate::stage::Stage;
 
 #[tokio::test]
 async fn a_login_points_the_client_to_the_proxy() {
-    let Stage {
-        homeserver, proxy, ..
-    } = Stage::set().await;
+    let stage = Stage::set().await;
+    let (homeserver, proxy) = (&stage.homeserver, &stage.proxy);
     let answer = json!({
         "user_id": "@alice:scripted", "access_token": "t", "device_id": "D",
         "well_known": {"m.homeserver": {"base_url": homeserver.url()}, "m.identity_server": {"base_url": "https://id.example"}},
@@ -93,11 +92,8 @@ async fn a_logout_is_effective_at_once() {
 
 #[tokio::test]
 async fn administration_and_federation_are_not_passed_on_unless_asked_for() {
-    let Stage {
-        homeserver,
-        proxy,
-        alice,
-    } = Stage::set().await;
+    let stage = Stage::set().await;
+    let (homeserver, proxy, alice) = (&stage.homeserver, &stage.proxy, &stage.alice);
     let paths = [
         "/_synapse/admin/v1/server_version",
         "/_matrix/federation/v1/version",
@@ -113,10 +109,10 @@ async fn administration_and_federation_are_not_passed_on_unless_asked_for() {
         "/%5Fsynapse/admin/v1/server_version",
         "/x/../_synapse/admin/v1/server_version",
     ] {
-        let reply = raw_request(&proxy, "GET", path, &[]).await;
+        let reply = raw_request(proxy, "GET", path, &[]).await;
         assert!(!reply.contains("passed"), "{path}: {reply}");
     }
-    let arrived: Vec<String> = targets(&homeserver)
+    let arrived: Vec<String> = targets(homeserver)
         .into_iter()
         .filter(|target| target.contains("admin") || target.contains("federation"))
         .collect();
@@ -139,11 +135,8 @@ async fn administration_and_federation_are_not_passed_on_unless_asked_for() {
 
 #[tokio::test]
 async fn no_sync_reaches_the_homeserver_in_disguise() {
-    let Stage {
-        homeserver,
-        proxy,
-        alice,
-    } = Stage::set().await;
+    let stage = Stage::set().await;
+    let (homeserver, proxy, alice) = (&stage.homeserver, &stage.proxy, &stage.alice);
     homeserver.on_sync(
         None,
         &first_sync(&alice.user_id, "!room:scripted", "s1", &["hello"]),
@@ -158,15 +151,16 @@ async fn no_sync_reaches_the_homeserver_in_disguise() {
         "/_matrix//client/v3/sync",
         "/_matrix/client/r0/../v3/sync",
     ] {
-        let reply = raw_request(&proxy, "GET", target, &[("Authorization", &authorization)]).await;
+        let reply = raw_request(proxy, "GET", target, &[("Authorization", &authorization)]).await;
         assert!(
             !reply.contains("\"next_batch\":\"s1\""),
             "{target} went around the proxy: {reply}"
         );
     }
-    let disguised: Vec<String> = targets(&homeserver)
+    let disguised: Vec<String> = targets(homeserver)
         .into_iter()
-        .filter(|target| target.contains("ync") && !target.starts_with("/_matrix/client/v3/sync?"))
+        .filter(|target| target.to_lowercase().contains("/sync") || target.contains("%73ync"))
+        .filter(|target| !target.starts_with("/_matrix/client/v3/sync?"))
         .collect();
     assert_eq!(disguised, [""; 0]);
 }

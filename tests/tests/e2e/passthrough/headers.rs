@@ -11,11 +11,8 @@ use crate::stage::Stage;
 
 #[tokio::test]
 async fn paths_and_queries_arrive_exactly_as_they_were_sent() {
-    let Stage {
-        homeserver,
-        proxy,
-        alice,
-    } = Stage::set().await;
+    let stage = Stage::set().await;
+    let (homeserver, proxy, alice) = (&stage.homeserver, &stage.proxy, &stage.alice);
     for target in [
         "/_matrix/client/v3/directory/room/%23alias%2Fwith%2Fslashes:scripted",
         "/_matrix/client/v3/rooms/!a%3Ab/state/m.room.member/%40user%2Fname%3Ascripted",
@@ -25,7 +22,7 @@ async fn paths_and_queries_arrive_exactly_as_they_were_sent() {
         "/.well-known/matrix/client",
     ] {
         raw_request(
-            &proxy,
+            proxy,
             "GET",
             target,
             &[("Authorization", &format!("Bearer {}", alice.access_token))],
@@ -35,16 +32,15 @@ async fn paths_and_queries_arrive_exactly_as_they_were_sent() {
         assert!(
             seen.iter().any(|seen| seen.target == target),
             "{target} did not arrive; {:?}",
-            targets(&homeserver)
+            targets(homeserver)
         );
     }
 }
 
 #[tokio::test]
 async fn headers_of_the_connection_stay_on_their_side() {
-    let Stage {
-        homeserver, proxy, ..
-    } = Stage::set().await;
+    let stage = Stage::set().await;
+    let (homeserver, proxy) = (&stage.homeserver, &stage.proxy);
     let target = "/_matrix/client/v3/thing";
     homeserver.on_path(
         target,
@@ -55,7 +51,7 @@ async fn headers_of_the_connection_stay_on_their_side() {
     );
 
     let reply = raw_request(
-        &proxy,
+        proxy,
         "GET",
         target,
         &[
@@ -102,9 +98,8 @@ async fn headers_of_the_connection_stay_on_their_side() {
 
 #[tokio::test]
 async fn every_answer_has_exactly_one_allow_origin() {
-    let Stage {
-        homeserver, alice, ..
-    } = Stage::set().await;
+    let stage = Stage::set().await;
+    let (homeserver, alice) = (&stage.homeserver, &stage.alice);
     homeserver.on_path(
         "/_matrix/client/v3/with",
         Canned::json(&json!({})).header("access-control-allow-origin", "*"),

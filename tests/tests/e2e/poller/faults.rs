@@ -23,9 +23,8 @@ async fn whatever_goes_wrong_the_same_position_is_asked_for_again() {
         Fault::TruncatedJson,
         Fault::BreakOff,
     ] {
-        let Stage {
-            homeserver, alice, ..
-        } = Stage::set().await;
+        let stage = Stage::set().await;
+        let (homeserver, alice) = (&stage.homeserver, &stage.alice);
         homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["one"]));
         let mut chain = alice.v2();
         chain.next().await;
@@ -65,9 +64,8 @@ async fn whatever_goes_wrong_the_same_position_is_asked_for_again() {
 
 #[tokio::test]
 async fn an_answer_in_small_pieces_is_an_answer() {
-    let Stage {
-        homeserver, alice, ..
-    } = Stage::set().await;
+    let stage = Stage::set().await;
+    let (homeserver, alice) = (&stage.homeserver, &stage.alice);
     homeserver.next_syncs_fail(1, &Fault::Drip);
     homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["slowly"]));
 
@@ -79,9 +77,8 @@ async fn an_answer_in_small_pieces_is_an_answer() {
 
 #[tokio::test]
 async fn while_the_homeserver_is_down_waiting_clients_go_on_waiting() {
-    let Stage {
-        homeserver, alice, ..
-    } = Stage::set().await;
+    let stage = Stage::set().await;
+    let (homeserver, alice) = (&stage.homeserver, &stage.alice);
     homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["one"]));
     let mut chain = alice.v2();
     chain.next().await;
@@ -105,9 +102,8 @@ async fn while_the_homeserver_is_down_waiting_clients_go_on_waiting() {
 
 #[tokio::test]
 async fn a_rate_limit_is_obeyed() {
-    let Stage {
-        homeserver, alice, ..
-    } = Stage::set().await;
+    let stage = Stage::set().await;
+    let (homeserver, alice) = (&stage.homeserver, &stage.alice);
     homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["one"]));
     let mut chain = alice.v2();
     chain.next().await;
@@ -135,9 +131,8 @@ async fn a_rate_limit_is_obeyed() {
 
 #[tokio::test]
 async fn a_token_that_ends_is_answered_in_the_homeservers_words() {
-    let Stage {
-        homeserver, alice, ..
-    } = Stage::set().await;
+    let stage = Stage::set().await;
+    let (homeserver, alice) = (&stage.homeserver, &stage.alice);
     homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["one"]));
     let mut chain = alice.v2();
     chain.next().await;
@@ -148,7 +143,7 @@ async fn a_token_that_ends_is_answered_in_the_homeservers_words() {
 
     let waiting = tokio::spawn(chain.request().timeout(30_000).send());
     homeserver.is_polled_with("s1").await;
-    homeserver.revoke(&alice, words.clone());
+    homeserver.revoke(alice, words.clone());
     // The request that waits is the first to hear of it.
     assert_eq!(waiting.await.unwrap().expect_status(401).json, words);
 
@@ -166,9 +161,8 @@ async fn a_token_that_ends_is_answered_in_the_homeservers_words() {
 
 #[tokio::test]
 async fn after_a_refresh_the_device_goes_on_where_it_was() {
-    let Stage {
-        homeserver, alice, ..
-    } = Stage::set().await;
+    let stage = Stage::set().await;
+    let (homeserver, alice) = (&stage.homeserver, &stage.alice);
     homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["one"]));
     let mut chain = alice.v2();
     chain.next().await;

@@ -11,11 +11,8 @@ use crate::stage::Stage;
 
 #[tokio::test]
 async fn one_hostile_event_is_set_aside_and_the_rest_goes_on() {
-    let Stage {
-        homeserver,
-        proxy,
-        alice,
-    } = Stage::set().await;
+    let stage = Stage::set().await;
+    let (homeserver, proxy, alice) = (&stage.homeserver, &stage.proxy, &stage.alice);
     let (good, bad) = ("!good:scripted", "!bad:scripted");
     homeserver.on_sync(None, &first_sync(&alice.user_id, good, "s1", &["hello"]));
     let mut chain = alice.v2();
@@ -67,9 +64,8 @@ async fn one_hostile_event_is_set_aside_and_the_rest_goes_on() {
 
 #[tokio::test]
 async fn a_room_that_is_no_room_does_not_stop_the_others() {
-    let Stage {
-        homeserver, alice, ..
-    } = Stage::set().await;
+    let stage = Stage::set().await;
+    let (homeserver, alice) = (&stage.homeserver, &stage.alice);
     homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["hello"]));
     let mut chain = alice.v2();
     chain.next().await;
@@ -90,9 +86,8 @@ async fn a_room_that_is_no_room_does_not_stop_the_others() {
 
 #[tokio::test]
 async fn events_come_through_byte_for_byte_however_odd() {
-    let Stage {
-        homeserver, alice, ..
-    } = Stage::set().await;
+    let stage = Stage::set().await;
+    let (homeserver, alice) = (&stage.homeserver, &stage.alice);
     let deep = format!("{}1{}", "[".repeat(500), "]".repeat(500));
     let contents = [
         r#"{"lone surrogate":"\ud800"}"#.to_owned(),

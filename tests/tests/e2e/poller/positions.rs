@@ -10,9 +10,8 @@ use crate::stage::Stage;
 
 #[tokio::test]
 async fn clients_that_come_together_share_the_first_poll_and_one_that_leaves_does_not_end_it() {
-    let Stage {
-        homeserver, alice, ..
-    } = Stage::set().await;
+    let stage = Stage::set().await;
+    let (homeserver, alice) = (&stage.homeserver, &stage.alice);
     let gate = homeserver.hold_syncs();
     homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["hello"]));
 
@@ -58,11 +57,8 @@ async fn clients_that_come_together_share_the_first_poll_and_one_that_leaves_doe
 
 #[tokio::test]
 async fn after_a_restart_polling_goes_on_from_the_stored_position_without_any_client() {
-    let Stage {
-        homeserver,
-        proxy,
-        alice,
-    } = Stage::set().await;
+    let stage = Stage::set().await;
+    let (homeserver, proxy, alice) = (&stage.homeserver, &stage.proxy, &stage.alice);
     homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["one"]));
     homeserver.on_sync(Some("s1"), &messages_in(ROOM, "s2", &["two"]));
     let mut chain = alice.v2();
@@ -93,9 +89,8 @@ async fn after_a_restart_polling_goes_on_from_the_stored_position_without_any_cl
 
 #[tokio::test]
 async fn polling_keeps_the_users_presence_and_timeline_in_order() {
-    let Stage {
-        homeserver, alice, ..
-    } = Stage::set().await;
+    let stage = Stage::set().await;
+    let (homeserver, alice) = (&stage.homeserver, &stage.alice);
     homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["one"]));
     let mut chain = alice.v2();
     chain.next().await;
@@ -125,9 +120,8 @@ async fn polling_keeps_the_users_presence_and_timeline_in_order() {
 
 #[tokio::test]
 async fn a_gap_upstream_is_a_gap_for_the_client() {
-    let Stage {
-        homeserver, alice, ..
-    } = Stage::set().await;
+    let stage = Stage::set().await;
+    let (homeserver, alice) = (&stage.homeserver, &stage.alice);
     homeserver.on_sync(
         None,
         &first_sync(&alice.user_id, ROOM, "s1", &["one", "two"]),
@@ -190,11 +184,8 @@ async fn a_gap_upstream_is_a_gap_for_the_client() {
 
 #[tokio::test]
 async fn a_homeserver_that_hangs_at_the_first_poll_holds_up_only_its_own_account() {
-    let Stage {
-        homeserver,
-        proxy,
-        alice,
-    } = Stage::set().await;
+    let stage = Stage::set().await;
+    let (homeserver, proxy, alice) = (&stage.homeserver, &stage.proxy, &stage.alice);
     homeserver.next_syncs_fail(1, &Fault::Hang);
     let stuck = tokio::spawn(alice.sync().send());
     eventually("the hanging poll", async || {

@@ -45,15 +45,12 @@ impl Members {
         if found.changes.is_empty() {
             return Ok(None);
         }
-        let frame = Frame {
-            sort: self.list.sort,
-            next: None,
-            count: self.count(view, &found).await?,
-        };
-        let events = found.changes.iter().map(|change| MemberEvent {
-            body: &change.body,
-            unsigned: change.unsigned.as_deref(),
-        });
+        let frame =
+            Frame { sort: self.list.sort, next: None, count: self.count(view, &found).await? };
+        let events = found
+            .changes
+            .iter()
+            .map(|change| MemberEvent { body: &change.body, unsigned: change.unsigned.as_deref() });
         let json = self.write(&frame, events);
         Ok(Some(Answer { json, place: Some(found.place.encode()) }))
     }
@@ -128,7 +125,5 @@ pub(super) async fn begins_anew(
         return Ok(false);
     }
     let (_, changed) = view.store().changed_rooms(view.account().account_id, since).await?;
-    Ok(changed
-        .iter()
-        .any(|changed| changed.head.room_nid == room.room_nid && changed.newly_joined))
+    Ok(changed.iter().any(|changed| changed.head.room_nid == room.room_nid && changed.newly_joined))
 }

@@ -98,7 +98,13 @@ mod tests {
     fn by_pl() {
         check(
             Sort::ByPl,
-            &[("muted", Some("A")), ("zoe", Some("b")), ("yan", Some("C")), ("mod", None), ("admin", None)],
+            &[
+                ("muted", Some("A")),
+                ("zoe", Some("b")),
+                ("yan", Some("C")),
+                ("mod", None),
+                ("admin", None),
+            ],
             &["admin", "mod", "zoe", "yan", "muted"],
         );
     }

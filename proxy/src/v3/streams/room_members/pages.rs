@@ -79,11 +79,9 @@ impl Members {
             .map(|member| member.body_id)
             .collect();
         let bodies = view.store().bodies(&body_ids).await?;
-        let next = (end < members.len()).then(|| {
-            PagePlace { offset: end, ..from }.seal(view.pages(), &self.room_id)
-        });
-        let frame =
-            Frame { sort: from.list.sort, next: next.as_deref(), count: members.len() };
+        let next = (end < members.len())
+            .then(|| PagePlace { offset: end, ..from }.seal(view.pages(), &self.room_id));
+        let frame = Frame { sort: from.list.sort, next: next.as_deref(), count: members.len() };
         let events = bodies.iter().map(|body| MemberEvent { body, unsigned: None });
         Ok(Page {
             json: self.write(&frame, events),

@@ -38,7 +38,9 @@ impl Members {
             write_string(next, page.key("next"));
         }
         page.end();
-        write_list(events, reply.key("events"), |event, out| write_member(&self.room_id, &event, out));
+        write_list(events, reply.key("events"), |event, out| {
+            write_member(&self.room_id, &event, out);
+        });
         reply.raw("count", frame.count.to_string().as_bytes());
         reply.end();
         json
