@@ -45,11 +45,7 @@ pub(crate) async fn run(config: Config) -> Result<ExitCode, Box<dyn Error>> {
             }
         }
     }
-    Ok(if all_well {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn probe_homeserver(config: &Config) -> Vec<(&'static str, Finding)> {
@@ -78,10 +74,7 @@ async fn probe_homeserver(config: &Config) -> Vec<(&'static str, Finding)> {
     } else {
         Finding::Ok(format!("`{server}` is not a syncv3 proxy"))
     };
-    vec![
-        ("homeserver", Finding::Ok(versions)),
-        ("direction", direction),
-    ]
+    vec![("homeserver", Finding::Ok(versions)), ("direction", direction)]
 }
 
 /// Looks at the database, and takes a sealed token from it for the secret to be tried on.

@@ -81,12 +81,7 @@ pub(crate) struct Flags {
     server: Option<String>,
 
     /// The database: `key=value` pairs as libpq has them, or a `postgres://` URL. Without it, a private Postgres runs in `-data-dir`
-    #[arg(
-        long,
-        env = "SYNCV3_DB",
-        value_name = "CONNECTION",
-        hide_env_values = true
-    )]
+    #[arg(long, env = "SYNCV3_DB", value_name = "CONNECTION", hide_env_values = true)]
     db: Option<String>,
 
     /// Where to listen: a port, `:port`, `address:port` or the path of a Unix socket
@@ -94,12 +89,7 @@ pub(crate) struct Flags {
     port: String,
 
     /// The secret that seals access tokens in the database: any string
-    #[arg(
-        long,
-        env = "SYNCV3_SECRET",
-        value_name = "SECRET",
-        hide_env_values = true
-    )]
+    #[arg(long, env = "SYNCV3_SECRET", value_name = "SECRET", hide_env_values = true)]
     secret: Option<Hidden>,
 
     /// A file that holds the secret. Without `-secret` and this, `secret.key` in `-data-dir` is made and used
@@ -167,10 +157,7 @@ impl Flags {
     /// Variables that look like settings and are none: misspelt, or meant for the Go proxy.
     pub(crate) fn unknown_environment() -> Vec<String> {
         let command = command();
-        let known: Vec<_> = command
-            .get_arguments()
-            .filter_map(clap::Arg::get_env)
-            .collect();
+        let known: Vec<_> = command.get_arguments().filter_map(clap::Arg::get_env).collect();
         std::env::vars_os()
             .map(|(name, _)| name)
             .filter(|name| !known.contains(&name.as_os_str()))

@@ -57,10 +57,7 @@ impl Database {
         let private = match &storage.database {
             config::Database::External(settings) => {
                 let store = Store::connect(settings, max_connections)?;
-                return Ok(Self {
-                    store,
-                    private: None,
-                });
+                return Ok(Self { store, private: None });
             }
             config::Database::Private => {
                 let data_dir = storage.data_dir.clone();
@@ -68,10 +65,7 @@ impl Database {
             }
         };
         let store = Store::connect(private.settings(), max_connections)?;
-        Ok(Self {
-            store,
-            private: Some(private),
-        })
+        Ok(Self { store, private: Some(private) })
     }
 
     /// Waits until the server answers, for it may be starting just as we are.

@@ -18,10 +18,7 @@ pub(crate) enum Error {
 
 /// Listens, and says where.
 pub(crate) async fn open(listen: &Listen) -> Result<(Listener, String), Error> {
-    let fault = |source| Error::Bind {
-        bind: listen.bind.clone(),
-        source,
-    };
+    let fault = |source| Error::Bind { bind: listen.bind.clone(), source };
     let tcp = match &listen.bind {
         Bind::AnyAddress(port) => any_address(*port).await,
         Bind::Address(address) => TcpListener::bind(address).await,

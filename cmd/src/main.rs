@@ -33,10 +33,7 @@ fn main() -> ExitCode {
         Err(refusal) => return answer_refusal(&refusal),
     };
     // Every TLS user of the process, the ones in libraries too, takes its cryptography from here.
-    if rustls::crypto::ring::default_provider()
-        .install_default()
-        .is_err()
-    {
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
         return fail("the cryptography provider was installed twice");
     }
 
@@ -81,11 +78,7 @@ where
 /// Prints what clap has to say: the help, the version, or why the arguments were refused.
 fn answer_refusal(refusal: &clap::Error) -> ExitCode {
     let _ = refusal.print();
-    if refusal.use_stderr() {
-        ExitCode::from(EXIT_USAGE)
-    } else {
-        ExitCode::SUCCESS
-    }
+    if refusal.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS }
 }
 
 fn fail(message: &str) -> ExitCode {

@@ -52,11 +52,7 @@ pub(crate) enum Error {
     #[error("another syncv3 is running on `{data_dir}`: stop it, or choose another `-data-dir`", data_dir = data_dir.display())]
     InUse { data_dir: PathBuf },
     #[error("cannot {action} `{path}`", path = path.display())]
-    File {
-        action: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+    File { action: &'static str, path: PathBuf, source: io::Error },
     #[error("cannot run `{program}`", program = program.display())]
     Run { program: PathBuf, source: io::Error },
     #[error("`{program}` failed: {said}", program = program.display())]
@@ -86,9 +82,7 @@ impl PrivatePostgres {
     /// Starts or adopts the server of a data directory, and makes it on first use. Blocks.
     pub(crate) fn start(data_dir: &Path, max_connections: usize) -> Result<Self, Error> {
         make_directory(data_dir)?;
-        let lock = lock(data_dir)?.ok_or_else(|| Error::InUse {
-            data_dir: data_dir.to_owned(),
-        })?;
+        let lock = lock(data_dir)?.ok_or_else(|| Error::InUse { data_dir: data_dir.to_owned() })?;
         let account = Account::choose()?;
         let binaries = Binaries::find(cluster::version(data_dir)?.as_deref(), data_dir)?;
         let cluster = Cluster::open(data_dir, &binaries, &account)?;
@@ -96,14 +90,7 @@ impl PrivatePostgres {
         let settings = settings(postmaster.socket_dir());
         let (stop, stopped) = mpsc::channel();
         let watcher = thread::spawn(move || watch(postmaster, &stopped));
-        Ok(Self {
-            settings,
-            owned: Some(Owned {
-                stop,
-                watcher,
-                _lock: lock,
-            }),
-        })
+        Ok(Self { settings, owned: Some(Owned { stop, watcher, _lock: lock }) })
     }
 
     /// Uses the server of a running syncv3 where there is one, and starts it otherwise. Blocks.
@@ -111,10 +98,7 @@ impl PrivatePostgres {
         if let Ok(None) = lock(data_dir)
             && let Some(socket_dir) = postmaster::running_socket_dir(data_dir)
         {
-            return Ok(Self {
-                settings: settings(&socket_dir),
-                owned: None,
-            });
+            return Ok(Self { settings: settings(&socket_dir), owned: None });
         }
         Self::start(data_dir, max_connections)
     }
@@ -126,12 +110,7 @@ impl PrivatePostgres {
 
     /// Stops the server, if it is ours, and waits until it is gone. Blocks.
     pub(crate) fn stop(self) {
-        let Some(Owned {
-            stop,
-            watcher,
-            _lock,
-        }) = self.owned
-        else {
+        let Some(Owned { stop, watcher, _lock }) = self.owned else {
             return;
         };
         drop(stop);
@@ -173,17 +152,9 @@ fn watch(mut postmaster: Postmaster, stopped: &mpsc::Receiver<()>) {
 /// Takes the lock of a data directory; `None` if another process has it.
 fn lock(data_dir: &Path) -> Result<Option<File>, Error> {
     let path = data_dir.join("lock");
-    let fault = |source| Error::File {
-        action: "lock",
-        path: path.clone(),
-        source,
-    };
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(fault)?;
+    let fault = |source| Error::File { action: "lock", path: path.clone(), source };
+    let file =
+        File::options().create(true).truncate(false).write(true).open(&path).map_err(fault)?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),

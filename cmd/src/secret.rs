@@ -60,15 +60,11 @@ pub(crate) fn read(source: &SecretSource) -> Result<Option<[u8; 32]>, Error> {
 }
 
 fn read_file(path: &Path) -> Result<[u8; 32], Error> {
-    let text = fs::read_to_string(path).map_err(|source| Error::Unreadable {
-        path: path.to_owned(),
-        source,
-    })?;
+    let text = fs::read_to_string(path)
+        .map_err(|source| Error::Unreadable { path: path.to_owned(), source })?;
     // Editors end a file with a newline that nobody means to be part of the secret.
     match text.trim_end() {
-        "" => Err(Error::Empty {
-            path: path.to_owned(),
-        }),
+        "" => Err(Error::Empty { path: path.to_owned() }),
         secret => Ok(key_of(secret)),
     }
 }
@@ -83,9 +79,7 @@ fn key_of(secret: &str) -> [u8; 32] {
 /// never replaced: without the old key, all stored tokens would be lost.
 fn make(path: &Path) -> Result<(), Error> {
     let mut bytes = [0; 32];
-    SystemRandom::new()
-        .fill(&mut bytes)
-        .map_err(|_| Error::NoRandomness)?;
+    SystemRandom::new().fill(&mut bytes).map_err(|_| Error::NoRandomness)?;
     let text = base16(&bytes);
 
     let draft = path.with_extension(format!("{}.new", std::process::id()));
@@ -95,31 +89,20 @@ fn make(path: &Path) -> Result<(), Error> {
     });
     // If it cannot be removed it is in nobody's way.
     let _ = fs::remove_file(&draft);
-    written.map_err(|source| Error::Unwritable {
-        path: path.to_owned(),
-        source,
-    })
+    written.map_err(|source| Error::Unwritable { path: path.to_owned(), source })
 }
 
 fn base16(bytes: &[u8]) -> String {
     let digit = |value: u8| char::from_digit(u32::from(value), 16);
-    bytes
-        .iter()
-        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
-        .flatten()
-        .collect()
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).flatten().collect()
 }
 
 fn write_draft(draft: &Path, text: &str) -> io::Result<()> {
     if let Some(directory) = draft.parent() {
         fs::create_dir_all(directory)?;
     }
-    let mut file = File::options()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(draft)?;
+    let mut file =
+        File::options().write(true).create(true).truncate(true).mode(0o600).open(draft)?;
     writeln!(file, "{text}")?;
     file.sync_all()
 }
@@ -141,17 +124,10 @@ mod tests {
         make(&path).expect("an existing file is no fault");
         assert_eq!(read(&source).expect("the file is there"), Some(key));
 
-        let mode = fs::metadata(&path)
-            .expect("the file is there")
-            .permissions()
-            .mode();
+        let mode = fs::metadata(&path).expect("the file is there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let text = fs::read_to_string(&path).expect("the file is there");
-        assert_eq!(
-            key_of(text.trim_end()),
-            key,
-            "its text means the same as `-secret`"
-        );
+        assert_eq!(key_of(text.trim_end()), key, "its text means the same as `-secret`");
 
         fs::write(&path, "\n").expect("the file can be written");
         assert!(matches!(read(&source), Err(Error::Empty { .. })));
@@ -161,9 +137,6 @@ mod tests {
     #[test]
     fn a_given_file_must_exist() {
         let source = SecretSource::File(PathBuf::from("/nowhere/secret"));
-        assert!(matches!(
-            read_or_make(&source),
-            Err(Error::Unreadable { .. })
-        ));
+        assert!(matches!(read_or_make(&source), Err(Error::Unreadable { .. })));
     }
 }

@@ -98,13 +98,8 @@ async fn is_a_proxy(server: &Address) {
 }
 
 fn proxy_config(config: &Config, secret: [u8; 32]) -> proxy::Config {
-    let Limits {
-        max_timeout,
-        session_expiry,
-        max_request_bytes,
-        max_polls,
-        max_first_polls,
-    } = config.limits;
+    let Limits { max_timeout, session_expiry, max_request_bytes, max_polls, max_first_polls } =
+        config.limits;
     proxy::Config {
         upstream: config.server.clone(),
         public_base_url: config.public_base_url.clone(),

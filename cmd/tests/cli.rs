@@ -10,11 +10,7 @@ fn syncv3(args: &[&str]) -> Command {
 }
 
 fn output(command: &mut Command) -> (Option<i32>, String, String) {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = command.output().expect("the program runs");
+    let Output { status, stdout, stderr } = command.output().expect("the program runs");
     let text = |bytes| String::from_utf8(bytes).expect("the program prints text");
     (status.code(), text(stdout), text(stderr))
 }
@@ -25,10 +21,7 @@ fn check_refused(command: &mut Command, expected: &[&str]) {
     let (code, stdout, stderr) = output(command);
     assert_eq!((code, stdout.as_str()), (Some(64), ""), "{stderr}");
     for expected in expected {
-        assert!(
-            stderr.contains(expected),
-            "`{expected}` is missing in:\n{stderr}"
-        );
+        assert!(stderr.contains(expected), "`{expected}` is missing in:\n{stderr}");
     }
 }
 
@@ -52,16 +45,10 @@ fn one_dash_and_two_and_a_subcommand() {
 #[test]
 fn all_faults_are_told_together() {
     check_refused(
-        syncv3(&[
-            "-db",
-            "host=x sslmode=maybe",
-            "-port=nowhere",
-            "-tls-cert",
-            "/nowhere.pem",
-        ])
-        .env("HOME", "/home/x")
-        .env("SYNCV3_MAX_DB_CONN", "many")
-        .env("SYNCV3_LOG_LEVEL", "loud"),
+        syncv3(&["-db", "host=x sslmode=maybe", "-port=nowhere", "-tls-cert", "/nowhere.pem"])
+            .env("HOME", "/home/x")
+            .env("SYNCV3_MAX_DB_CONN", "many")
+            .env("SYNCV3_LOG_LEVEL", "loud"),
         &[
             "6 faults",
             "-server (SYNCV3_SERVER): not set",

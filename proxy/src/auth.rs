@@ -6,10 +6,7 @@
 //! succeeding. A token is never used before its client has used it, and no 401 is ever made up here:
 //! when upstream is away, a token that is known goes on being accepted.
 
-use std::{
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use dashmap::DashMap;
 use store::DeviceNid;
@@ -142,7 +139,10 @@ pub(crate) async fn authenticate_stored(
 }
 
 /// Whose a token is, if that is known without asking anybody.
-pub(crate) fn peek(state: &State, access_token: &AccessToken) -> Option<(Arc<Account>, Arc<Device>)> {
+pub(crate) fn peek(
+    state: &State,
+    access_token: &AccessToken,
+) -> Option<(Arc<Account>, Arc<Device>)> {
     let hash = state.sealer.hash(access_token);
     let known = state.token_cache.known.get(&hash)?;
     Some((Arc::clone(&known.account), Arc::clone(&known.device)))

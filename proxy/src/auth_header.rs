@@ -18,11 +18,8 @@ const MIXED: &str = "Mixing Authorization headers and access_token query paramet
 
 /// Reads the token from the `Authorization` header or, where the endpoint allows that, from the query.
 pub(crate) fn access_token(parts: &Parts, allow_query: bool) -> Result<AccessToken, Error> {
-    let in_query = if allow_query {
-        from_query(parts.uri.query().unwrap_or_default())
-    } else {
-        None
-    };
+    let in_query =
+        if allow_query { from_query(parts.uri.query().unwrap_or_default()) } else { None };
     let mut headers = parts.headers.get_all(AUTHORIZATION).iter();
     let Some(header) = headers.next() else {
         return match in_query {
@@ -67,20 +64,13 @@ mod tests {
         for value in headers {
             request = request.header(AUTHORIZATION, *value);
         }
-        let (parts, ()) = request
-            .body(())
-            .expect("the test's request is good")
-            .into_parts();
+        let (parts, ()) = request.body(()).expect("the test's request is good").into_parts();
         let found = match access_token(&parts, allow_query) {
             Ok(token) => Ok(token.expose().to_owned()),
             Err(Error::MissingToken(text)) => Err(text),
             Err(other) => panic!("unexpected {other}"),
         };
-        assert_eq!(
-            found.as_deref().map_err(|text| *text),
-            expected,
-            "{query} {headers:?}"
-        );
+        assert_eq!(found.as_deref().map_err(|text| *text), expected, "{query} {headers:?}");
     }
 
     #[test]

@@ -80,24 +80,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_above_the_limit_is_refused() {
-        assert!(matches!(
-            read_limited(full("12345"), 4).await,
-            Err(Error::TooLarge)
-        ));
-        assert_eq!(
-            read_limited(full("1234"), 4)
-                .await
-                .expect("just short enough"),
-            "1234"
-        );
+        assert!(matches!(read_limited(full("12345"), 4).await, Err(Error::TooLarge)));
+        assert_eq!(read_limited(full("1234"), 4).await.expect("just short enough"), "1234");
         let (sender, receiver) = mpsc::channel(2);
-        sender
-            .try_send(Ok(Bytes::from_static(b"12345")))
-            .expect("there is room");
+        sender.try_send(Ok(Bytes::from_static(b"12345"))).expect("there is room");
         drop(sender);
-        assert!(matches!(
-            read_limited(stream(receiver), 4).await,
-            Err(Error::TooLarge)
-        ));
+        assert!(matches!(read_limited(stream(receiver), 4).await, Err(Error::TooLarge)));
     }
 }

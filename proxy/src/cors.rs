@@ -53,11 +53,7 @@ mod tests {
             ACCESS_CONTROL_ALLOW_METHODS,
             ACCESS_CONTROL_ALLOW_HEADERS,
         ] {
-            assert_eq!(
-                headers.get_all(&name).iter().count(),
-                1,
-                "{name} in {headers:?}"
-            );
+            assert_eq!(headers.get_all(&name).iter().count(), 1, "{name} in {headers:?}");
         }
         assert_eq!(headers[ACCESS_CONTROL_ALLOW_ORIGIN], "*");
         assert_eq!(headers.get(ACCESS_CONTROL_ALLOW_CREDENTIALS), None);
@@ -67,17 +63,11 @@ mod tests {
     #[test]
     fn there_is_exactly_one_set() {
         check(&[]);
-        check(&[
-            (ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
-            (ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
-        ]);
+        check(&[(ACCESS_CONTROL_ALLOW_ORIGIN, "*"), (ACCESS_CONTROL_ALLOW_ORIGIN, "*")]);
         check(&[
             (ACCESS_CONTROL_ALLOW_ORIGIN, "https://a.example"),
             (ACCESS_CONTROL_ALLOW_CREDENTIALS, "true"),
         ]);
-        check(&[
-            (ACCESS_CONTROL_ALLOW_METHODS, "GET"),
-            (ACCESS_CONTROL_EXPOSE_HEADERS, "ETag"),
-        ]);
+        check(&[(ACCESS_CONTROL_ALLOW_METHODS, "GET"), (ACCESS_CONTROL_EXPOSE_HEADERS, "ETag")]);
     }
 }

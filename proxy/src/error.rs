@@ -159,16 +159,12 @@ impl From<upstream::Error> for Error {
         let retry_after = error.retry_after().unwrap_or(DEFAULT_RETRY_AFTER);
         match error {
             upstream::Error::Timeout => Self::UpstreamTimeout,
-            upstream::Error::Matrix {
-                status: 401, body, ..
-            } => Self::UnknownToken { body },
+            upstream::Error::Matrix { status: 401, body, .. } => Self::UnknownToken { body },
             upstream::Error::Matrix { status: 429, .. }
             | upstream::Error::Status { status: 429, .. } => Self::LimitExceeded { retry_after },
-            upstream::Error::Matrix {
-                status: status @ 400..500,
-                body,
-                ..
-            } => Self::UpstreamAnswer { status, body },
+            upstream::Error::Matrix { status: status @ 400..500, body, .. } => {
+                Self::UpstreamAnswer { status, body }
+            }
             upstream::Error::Unsendable { what } => {
                 Self::InvalidParam(format!("The {what} is invalid"))
             }
@@ -191,9 +187,7 @@ impl From<store::Error> for Error {
 pub(crate) fn json_response(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
     let mut response = Response::new(body::full(body));
     *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 

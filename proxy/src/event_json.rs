@@ -107,7 +107,11 @@ mod tests {
         check(r#"{"x":1}"#, stored, r#"{"x":1,"unsigned":{"a":1}}"#);
         check("{}", stored, r#"{"unsigned":{"a":1}}"#);
         check(r#"{"x":1}"#, Unsigned { age: Some(5), ..none }, r#"{"x":1,"unsigned":{"age":5}}"#);
-        check(r#"{"x":1}"#, Unsigned { age: Some(5), ..stored }, r#"{"x":1,"unsigned":{"a":1,"age":5}}"#);
+        check(
+            r#"{"x":1}"#,
+            Unsigned { age: Some(5), ..stored },
+            r#"{"x":1,"unsigned":{"a":1,"age":5}}"#,
+        );
         check(r#"{"x":1}"#, Unsigned { age: Some(5), ..empty }, r#"{"x":1,"unsigned":{"age":5}}"#);
         check(
             r#"{"x":1}"#,

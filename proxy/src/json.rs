@@ -199,7 +199,11 @@ mod tests {
     fn members_are_cut_at_the_seams() {
         check_without(r#"{"a":1,"b":2}"#, &["b"], r#"{"a":1}"#);
         check_without(r#"{"b":2}"#, &["b"], "{}");
-        check_without(r#"{ "a" : 1.10 , "b":{"x":[ 1, 2]} }"#, &[], r#"{"a":1.10,"b":{"x":[ 1, 2]}}"#);
+        check_without(
+            r#"{ "a" : 1.10 , "b":{"x":[ 1, 2]} }"#,
+            &[],
+            r#"{"a":1.10,"b":{"x":[ 1, 2]}}"#,
+        );
         check_without(r#"{"a":1,"a":2,"b":3}"#, &["b"], r#"{"a":1,"a":2}"#);
         check_without(r#"{"\u0062":2,"c":3}"#, &["b"], r#"{"c":3}"#);
     }
@@ -208,7 +212,11 @@ mod tests {
     fn odd_but_legal_json_is_carried() {
         let deep = format!("{{\"a\":{}1{}}}", "[".repeat(20_000), "]".repeat(20_000));
         check_without(&deep, &[], &deep);
-        check_without(r#"{"\ud800":"\ud800","a":1e400}"#, &["b"], r#"{"\ud800":"\ud800","a":1e400}"#);
+        check_without(
+            r#"{"\ud800":"\ud800","a":1e400}"#,
+            &["b"],
+            r#"{"\ud800":"\ud800","a":1e400}"#,
+        );
     }
 
     #[test]

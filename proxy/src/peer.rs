@@ -15,26 +15,17 @@ pub(crate) struct Peer {
 impl Peer {
     /// A client, or a reverse proxy, on the network.
     pub(crate) fn tcp(address: SocketAddr) -> Self {
-        Self {
-            address: Some(address),
-            encrypted: false,
-        }
+        Self { address: Some(address), encrypted: false }
     }
 
     /// The same over TLS that we ended ourselves.
     pub(crate) fn tls(address: SocketAddr) -> Self {
-        Self {
-            address: Some(address),
-            encrypted: true,
-        }
+        Self { address: Some(address), encrypted: true }
     }
 
     /// A process on this machine; it has no address.
     pub(crate) fn unix() -> Self {
-        Self {
-            address: None,
-            encrypted: false,
-        }
+        Self { address: None, encrypted: false }
     }
 
     /// Its IP address. An IPv4 client of a socket that serves both families is told as what it is.
@@ -51,11 +42,9 @@ impl Peer {
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.address {
-            Some(address) => write!(
-                f,
-                "{}",
-                SocketAddr::new(address.ip().to_canonical(), address.port())
-            ),
+            Some(address) => {
+                write!(f, "{}", SocketAddr::new(address.ip().to_canonical(), address.port()))
+            }
             None => f.write_str("unix"),
         }
     }

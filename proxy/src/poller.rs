@@ -29,8 +29,11 @@ pub(crate) fn ensure(state: &Arc<State>, account: &Arc<Account>, device: &Arc<De
     if !device.claim_poller() {
         return;
     }
-    let poller =
-        Poller { state: Arc::clone(state), account: Arc::clone(account), device: Arc::clone(device) };
+    let poller = Poller {
+        state: Arc::clone(state),
+        account: Arc::clone(account),
+        device: Arc::clone(device),
+    };
     tokio::spawn(poller.run());
 }
 
@@ -96,7 +99,8 @@ impl Poller {
         let mut token = self.device.watch_token();
         loop {
             // A device without a token waits for a client to bring one.
-            let Ok(current) = token.wait_for(Option::is_some).await.map(|token| token.clone()) else {
+            let Ok(current) = token.wait_for(Option::is_some).await.map(|token| token.clone())
+            else {
                 return;
             };
             let Some(current) = current else { continue };

@@ -81,12 +81,12 @@ pub(crate) fn route(method: &Method, raw_path: &str, forwarding: Forwarding) -> 
             ["register"] if post => Route::Register,
             ["logout"] if post => Route::Logout,
             ["logout", "all"] if post => Route::LogoutAll,
-            ["rooms", room_id, "messages"] if get => Route::Messages {
-                room_id: (*room_id).to_owned(),
-            },
-            ["rooms", room_id, "members"] if get => Route::Members {
-                room_id: (*room_id).to_owned(),
-            },
+            ["rooms", room_id, "messages"] if get => {
+                Route::Messages { room_id: (*room_id).to_owned() }
+            }
+            ["rooms", room_id, "members"] if get => {
+                Route::Members { room_id: (*room_id).to_owned() }
+            }
             _ => Route::PassThrough,
         },
         _ => Route::PassThrough,

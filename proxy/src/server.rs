@@ -23,9 +23,9 @@ use tokio::task::JoinSet;
 
 pub use self::accept::Listener;
 use crate::config::Config;
-use crate::{dispatch, poller};
 use crate::state::State;
 use crate::upstream;
+use crate::{dispatch, poller};
 
 /// How long requests under way may take to finish at shutdown.
 const DRAIN: Duration = Duration::from_secs(10);

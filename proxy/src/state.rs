@@ -5,8 +5,7 @@ use tokio::sync::watch;
 
 use crate::{
     account::Accounts, auth::TokenCache, config::Config, passthrough, secret::Sealer,
-    server::ServeError,
-    token::Tokens, upstream, v2::FilterCache,
+    server::ServeError, token::Tokens, upstream, v2::FilterCache,
 };
 
 /// The shared state of the process. Held in an `Arc` by everything that runs.

@@ -122,7 +122,8 @@ pub(crate) async fn locate(
     };
     let place = match token {
         SyncToken::Batch { pos, .. } => {
-            let next_batch = state.store.next_batch_at(account_id, pos).await?.ok_or_else(invalid)?;
+            let next_batch =
+                state.store.next_batch_at(account_id, pos).await?.ok_or_else(invalid)?;
             return Ok(Some(Located {
                 older: Some(next_batch.clone()),
                 newer: next_batch,
@@ -149,7 +150,12 @@ pub(crate) async fn locate(
     // whole history, Synapse's token stands at the end: what is known to be newer than the place is to
     // be left out then.
     let after = if tokens.limited { Vec::new() } else { tokens.between_newer };
-    Ok(Some(Located { older: Some(older.clone()), newer: older.clone(), before: Vec::new(), after }))
+    Ok(Some(Located {
+        older: Some(older.clone()),
+        newer: older.clone(),
+        before: Vec::new(),
+        after,
+    }))
 }
 
 #[cfg(test)]

@@ -21,7 +21,8 @@ pub struct StoredToken {
     pub device_id: String,
 }
 
-const SELECT: &str = "SELECT t.token_hash, t.sealed, t.account_id, a.user_id, t.device_nid, d.device_id
+const SELECT: &str =
+    "SELECT t.token_hash, t.sealed, t.account_id, a.user_id, t.device_nid, d.device_id
      FROM access_tokens t
      JOIN accounts a ON a.account_id = t.account_id
      JOIN devices d ON d.device_nid = t.device_nid";

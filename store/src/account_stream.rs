@@ -12,8 +12,8 @@ mod write_rooms;
 
 use bytes::Bytes;
 
-pub use self::ingest::Ingested;
 pub(crate) use self::bodies::insert as insert_bodies;
+pub use self::ingest::Ingested;
 use crate::{DeviceNid, Section};
 
 /// What a main poll of an account brought.

@@ -72,11 +72,7 @@ impl Settings {
     /// As in libpq, a missing user is the operating system's, and a missing database has the name
     /// of the user. Without a host, the local socket is tried first and then `localhost`.
     pub fn parse(text: &str) -> Result<Self, SettingsError> {
-        let parse::Parsed {
-            rest,
-            sslmode,
-            sslrootcert,
-        } = parse::split(text)?;
+        let parse::Parsed { rest, sslmode, sslrootcert } = parse::split(text)?;
         let mut config = Config::from_str(&rest).map_err(SettingsError::Syntax)?;
 
         let roots = tls::Roots::named(sslrootcert.as_deref());
@@ -123,11 +119,7 @@ impl Settings {
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(DEFAULT_CONNECT_TIMEOUT);
         }
-        Self {
-            config,
-            check,
-            roots,
-        }
+        Self { config, check, roots }
     }
 }
 
@@ -222,18 +214,12 @@ mod tests {
             r"host = 'db' user='o\'brien' dbname=a\ b",
             r#"db [] "o'brien" "a b" Prefer Nothing"#,
         );
-        check(
-            "host=/run/pg user=a sslmode=require",
-            r#"/run/pg [] "a" "-" Disable Nothing"#,
-        );
+        check("host=/run/pg user=a sslmode=require", r#"/run/pg [] "a" "-" Disable Nothing"#);
     }
 
     #[test]
     fn a_missing_host_is_the_local_server() {
-        check(
-            "postgres:///b",
-            r#"/var/run/postgresql,localhost [] "-" "b" Prefer Nothing"#,
-        );
+        check("postgres:///b", r#"/var/run/postgresql,localhost [] "-" "b" Prefer Nothing"#);
     }
 
     #[test]
@@ -242,10 +228,7 @@ mod tests {
             "postgres://a:p%40ss@db:5433/b?sslmode=verify-full&connect_timeout=3",
             r#"db [5433] "a" "b" Require ChainAndName"#,
         );
-        check(
-            "postgresql://%2Frun%2Fpg/b?user=a",
-            r#"/run/pg [5432] "a" "b" Disable Nothing"#,
-        );
+        check("postgresql://%2Frun%2Fpg/b?user=a", r#"/run/pg [5432] "a" "b" Disable Nothing"#);
     }
 
     #[test]

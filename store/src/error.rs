@@ -32,7 +32,9 @@ pub enum Error {
         key: String,
     },
     /// The database was written by a newer program.
-    #[error("the database has schema version {found}, this program knows {supported} at most: run a newer syncv3")]
+    #[error(
+        "the database has schema version {found}, this program knows {supported} at most: run a newer syncv3"
+    )]
     UnsupportedSchema {
         /// What the database has.
         found: i32,

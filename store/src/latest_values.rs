@@ -172,8 +172,7 @@ impl Store {
             .await?;
         let mut changes = DeviceListChanges::default();
         for row in rows {
-            let list =
-                if row.get("has_left") { &mut changes.left } else { &mut changes.changed };
+            let list = if row.get("has_left") { &mut changes.left } else { &mut changes.changed };
             list.push(row.get("user_id"));
         }
         Ok(changes)

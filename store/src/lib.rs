@@ -30,8 +30,8 @@ use deadpool_postgres::Pool;
 pub use crate::{
     access_tokens::StoredToken,
     account_stream::{
-        AccountData, Counts, DeviceUpdate, Event, Ingested, LightPoll, Poll, PresenceUpdate, Receipt,
-        RoomUpdate, StateBlock, Summary,
+        AccountData, Counts, DeviceUpdate, Event, Ingested, LightPoll, Poll, PresenceUpdate,
+        Receipt, RoomUpdate, StateBlock, Summary,
     },
     accounts::Account,
     connect::{Settings, SettingsError},

@@ -16,10 +16,7 @@ impl Store {
         const NAME: &str = "migrate::migrate";
         let wrap = |source| Error::Db { name: NAME, source };
         let mut client = self.pool.get().await?;
-        client
-            .execute("SELECT pg_advisory_lock($1)", &[&MIGRATION_LOCK])
-            .await
-            .map_err(wrap)?;
+        client.execute("SELECT pg_advisory_lock($1)", &[&MIGRATION_LOCK]).await.map_err(wrap)?;
         let outcome = match self.refuse_newer().await {
             Ok(()) => embedded::migrations::runner()
                 .set_abort_divergent(true)
@@ -28,10 +25,7 @@ impl Store {
                 .map_err(Error::from),
             Err(refused) => Err(refused),
         };
-        client
-            .execute("SELECT pg_advisory_unlock($1)", &[&MIGRATION_LOCK])
-            .await
-            .map_err(wrap)?;
+        client.execute("SELECT pg_advisory_unlock($1)", &[&MIGRATION_LOCK]).await.map_err(wrap)?;
         for migration in outcome?.applied_migrations() {
             tracing::info!(migration = %migration, "migrated");
         }

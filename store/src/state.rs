@@ -103,9 +103,8 @@ impl Store {
         }
         if !deltas.is_empty() {
             let at = Places::of(deltas.iter().map(|query| (query.room_nid, query.at)));
-            let since = Places::of(
-                deltas.iter().filter_map(|query| Some((query.room_nid, query.since?))),
-            );
+            let since =
+                Places::of(deltas.iter().filter_map(|query| Some((query.room_nid, query.since?))));
             let rows = self
                 .query(
                     "state::states",

@@ -12,11 +12,7 @@ pub(super) fn with_two_dashes(
     let mut out: Vec<OsString> = args.next().into_iter().collect();
     for arg in args.by_ref() {
         let done = arg == "--";
-        out.push(if is_known(&arg, known) {
-            dashed(&arg)
-        } else {
-            arg
-        });
+        out.push(if is_known(&arg, known) { dashed(&arg) } else { arg });
         if done {
             break;
         }
@@ -55,20 +51,14 @@ mod tests {
     #[test]
     fn one_dash_becomes_two() {
         check(&["p", "-server", "x"], &["p", "--server", "x"]);
-        check(
-            &["p", "-server=x", "-db=a=b"],
-            &["p", "--server=x", "--db=a=b"],
-        );
+        check(&["p", "-server=x", "-db=a=b"], &["p", "--server=x", "--db=a=b"]);
         check(&["p", "--server", "x"], &["p", "--server", "x"]);
         check(&["p", "check", "-help"], &["p", "check", "--help"]);
     }
 
     #[test]
     fn the_rest_stays() {
-        check(
-            &["p", "-h", "-V", "-nope", "-"],
-            &["p", "-h", "-V", "-nope", "-"],
-        );
+        check(&["p", "-h", "-V", "-nope", "-"], &["p", "-h", "-V", "-nope", "-"]);
         check(&["p", "--", "-server"], &["p", "--", "-server"]);
         check(&["-server"], &["-server"]);
         check(&[], &[]);

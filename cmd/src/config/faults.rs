@@ -23,11 +23,7 @@ impl Faults {
         problem: impl Into<String>,
         mend: impl Into<String>,
     ) {
-        self.0.push(Fault {
-            setting,
-            problem: problem.into(),
-            mend: mend.into(),
-        });
+        self.0.push(Fault { setting, problem: problem.into(), mend: mend.into() });
     }
 
     /// The value of a setting, or `None` and a fault noted.
@@ -36,9 +32,7 @@ impl Faults {
         setting: &'static str,
         value: Result<T, Refusal>,
     ) -> Option<T> {
-        value
-            .map_err(|(problem, mend)| self.add(setting, problem, mend))
-            .ok()
+        value.map_err(|(problem, mend)| self.add(setting, problem, mend)).ok()
     }
 
     /// The configuration, if nothing was wrong with it.

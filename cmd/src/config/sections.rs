@@ -74,9 +74,7 @@ impl Flags {
         let server = self.read_server(&mut faults);
         let public_base_url = match set(self.public_baseurl.as_deref()) {
             None => Some(None),
-            Some(text) => faults
-                .keep("public-baseurl", values::public_url(text))
-                .map(Some),
+            Some(text) => faults.keep("public-baseurl", values::public_url(text)).map(Some),
         };
         let storage = self.read_storage(&mut faults);
         let secret = self.read_secret(storage.as_ref());
@@ -174,11 +172,7 @@ impl Flags {
             (None, None) => Some(None),
             (Some(certificate), Some(key)) => files::tls(certificate, key, faults).map(Some),
             (Some(_), None) => {
-                faults.add(
-                    "tls-key",
-                    "not set",
-                    "`-tls-cert` needs the key that goes with it",
-                );
+                faults.add("tls-key", "not set", "`-tls-cert` needs the key that goes with it");
                 None
             }
             (None, Some(_)) => {
@@ -190,10 +184,7 @@ impl Flags {
                 None
             }
         };
-        Some(Listen {
-            bind: bind?,
-            tls: tls?,
-        })
+        Some(Listen { bind: bind?, tls: tls? })
     }
 
     fn read_limits(&self, faults: &mut Faults) -> Option<Limits> {
@@ -207,15 +198,10 @@ impl Flags {
         );
         let max_request_bytes = faults.keep(
             "max-request-bytes",
-            values::positive(or_default(
-                &self.max_request_bytes,
-                defaults::MAX_REQUEST_BYTES,
-            )),
+            values::positive(or_default(&self.max_request_bytes, defaults::MAX_REQUEST_BYTES)),
         );
-        let max_polls = faults.keep(
-            "max-polls",
-            values::positive(or_default(&self.max_polls, defaults::MAX_POLLS)),
-        );
+        let max_polls = faults
+            .keep("max-polls", values::positive(or_default(&self.max_polls, defaults::MAX_POLLS)));
         let max_first_polls = faults.keep(
             "max-first-polls",
             values::positive(or_default(&self.max_first_polls, defaults::MAX_FIRST_POLLS)),
@@ -251,10 +237,7 @@ impl Flags {
                 None
             }
         };
-        Some(Logging {
-            filter: filter?,
-            format: format?,
-        })
+        Some(Logging { filter: filter?, format: format? })
     }
 }
 

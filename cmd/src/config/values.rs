@@ -137,16 +137,7 @@ mod tests {
         check_bind("localhost:80", Some(r#"Address("localhost:80")"#));
         check_bind("[::1]:80", Some(r#"Address("[::1]:80")"#));
         check_bind("/run/syncv3.sock", Some(r#"Socket("/run/syncv3.sock")"#));
-        for text in [
-            "",
-            ":",
-            "localhost",
-            ":http",
-            "::1:80",
-            "a b:80",
-            ":65536",
-            "http://a:80",
-        ] {
+        for text in ["", ":", "localhost", ":http", "::1:80", "a b:80", ":65536", "http://a:80"] {
             check_bind(text, None);
         }
     }
@@ -155,10 +146,7 @@ mod tests {
     fn homeservers() {
         assert!(server("/run/hs.sock").is_ok());
         assert!(server("matrix.example.org").is_err());
-        assert_eq!(
-            public_url("https://a.b/").ok().as_deref(),
-            Some("https://a.b")
-        );
+        assert_eq!(public_url("https://a.b/").ok().as_deref(), Some("https://a.b"));
         assert!(public_url("/run/hs.sock").is_err());
     }
 

@@ -41,19 +41,12 @@ impl Account {
     pub(super) fn choose() -> Result<Self, Error> {
         let own_name = id(&["-un"]).ok_or(Error::NoAccount)?;
         if !is_root() {
-            return Ok(Self {
-                name: own_name.clone(),
-                become_ids: None,
-                own_name,
-            });
+            return Ok(Self { name: own_name.clone(), become_ids: None, own_name });
         }
         CANDIDATES
             .iter()
             .find_map(|&name| {
-                let user = id(&["-u", name])?
-                    .parse()
-                    .ok()
-                    .filter(|&user: &u32| user != 0)?;
+                let user = id(&["-u", name])?.parse().ok().filter(|&user: &u32| user != 0)?;
                 let group = id(&["-g", name])?.parse().ok()?;
                 Some(Self {
                     name: name.to_owned(),
@@ -68,11 +61,7 @@ impl Account {
     /// `PG…` variables would change what the programs do.
     pub(super) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
-        command
-            .env_clear()
-            .env("LC_ALL", "C")
-            .current_dir("/")
-            .stdin(Stdio::null());
+        command.env_clear().env("LC_ALL", "C").current_dir("/").stdin(Stdio::null());
         for name in ["PATH", "TMPDIR", "TZ", "LD_LIBRARY_PATH"] {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);
@@ -101,10 +90,7 @@ impl Account {
         if self.become_ids.is_none() || self.may_pass(directory) {
             return Ok(());
         }
-        let barred = directory
-            .ancestors()
-            .filter(|ancestor| !self.may_pass(ancestor))
-            .last();
+        let barred = directory.ancestors().filter(|ancestor| !self.may_pass(ancestor)).last();
         Err(Error::Impassable {
             user: self.name.clone(),
             directory: barred.map_or_else(|| directory.to_owned(), PathBuf::from),
@@ -121,11 +107,7 @@ impl Account {
 }
 
 fn id(args: &[&str]) -> Option<String> {
-    let output = Command::new("id")
-        .args(args)
-        .stderr(Stdio::null())
-        .output()
-        .ok()?;
+    let output = Command::new("id").args(args).stderr(Stdio::null()).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     output.status.success().then(|| text.trim().to_owned())
 }

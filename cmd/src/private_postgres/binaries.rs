@@ -41,20 +41,15 @@ impl Binaries {
         if !directory.join("initdb").is_file() || !directory.join("pg_ctl").is_file() {
             return None;
         }
-        let output = Command::new(directory.join("postgres"))
-            .arg("--version")
-            .output()
-            .ok()?;
+        let output = Command::new(directory.join("postgres")).arg("--version").output().ok()?;
         let version = major_version(&String::from_utf8(output.stdout).ok()?)?;
         Some(Self { directory, version })
     }
 }
 
 fn directories() -> Vec<PathBuf> {
-    let mut directories: Vec<PathBuf> = env::var_os("PG_BIN")
-        .into_iter()
-        .map(PathBuf::from)
-        .collect();
+    let mut directories: Vec<PathBuf> =
+        env::var_os("PG_BIN").into_iter().map(PathBuf::from).collect();
     directories.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
 
     let mut debian: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
@@ -85,10 +80,7 @@ mod tests {
     #[test]
     fn versions() {
         for (text, expected) in [
-            (
-                "postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)\n",
-                Some("15"),
-            ),
+            ("postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)\n", Some("15")),
             ("postgres (PostgreSQL) 18beta1\n", Some("18")),
             ("postgres (PostgreSQL) \n", None),
             ("something else 15\n", None),

@@ -32,11 +32,7 @@ pub(super) fn version(data_dir: &Path) -> Result<Option<String>, Error> {
     match fs::read_to_string(&path) {
         Ok(version) => Ok(Some(version.trim().to_owned())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(Error::File {
-            action: "read",
-            path,
-            source,
-        }),
+        Err(source) => Err(Error::File { action: "read", path, source }),
     }
 }
 
@@ -47,10 +43,7 @@ impl Cluster {
         binaries: &Binaries,
         account: &Account,
     ) -> Result<Self, Error> {
-        let cluster = Self {
-            data_dir: data_dir.to_owned(),
-            directory: directory(data_dir),
-        };
+        let cluster = Self { data_dir: data_dir.to_owned(), directory: directory(data_dir) };
         account.must_reach(data_dir)?;
         if version(data_dir)?.is_none() {
             tracing::info!(directory = %cluster.directory.display(), "making a private Postgres");
@@ -71,12 +64,7 @@ impl Cluster {
 
         let mut initdb = account.command(&binaries.program("initdb"));
         initdb
-            .args([
-                "--encoding=UTF8",
-                "--locale=C",
-                "--auth=peer",
-                "--data-checksums",
-            ])
+            .args(["--encoding=UTF8", "--locale=C", "--auth=peer", "--data-checksums"])
             .arg(format!("--username={NAME}"))
             .arg("--pgdata")
             .arg(&draft);
@@ -97,11 +85,7 @@ impl Cluster {
         if account.own_name != account.name {
             users.push_str(&line(&account.own_name));
         }
-        self.write(
-            "pg_hba.conf",
-            &format!("local all {NAME} peer map={NAME}\n"),
-            account,
-        )?;
+        self.write("pg_hba.conf", &format!("local all {NAME} peer map={NAME}\n"), account)?;
         self.write("pg_ident.conf", &users, account)
     }
 
@@ -132,20 +116,13 @@ pub(super) fn make_private_directory(path: &Path, account: &Account) -> Result<(
 /// Names the file in an I/O error.
 pub(super) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     let path = path.to_owned();
-    move |source| Error::File {
-        action,
-        path,
-        source,
-    }
+    move |source| Error::File { action, path, source }
 }
 
 /// Runs a command to its end. What it says on stderr becomes the error.
 pub(super) fn run(mut command: Command, input: &str) -> Result<(), Error> {
     let program = PathBuf::from(command.get_program());
-    let fault = |source| Error::Run {
-        program: program.clone(),
-        source,
-    };
+    let fault = |source| Error::Run { program: program.clone(), source };
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
@@ -162,9 +139,7 @@ pub(super) fn run(mut command: Command, input: &str) -> Result<(), Error> {
     if output.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr)
-        .trim()
-        .replace('\n', " / ");
+    let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', " / ");
     Err(Error::Failed { program, said })
 }
 

@@ -173,11 +173,7 @@ impl Postmaster {
 
     fn spawn(&self) -> Result<Child, Error> {
         let path = self.cluster.log();
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(&path);
+        let log = File::options().create(true).append(true).mode(0o600).open(&path);
         let log = log.map_err(file("open", &path))?;
         let errors = log.try_clone().map_err(file("open", &path))?;
         // Those of the pool, and some for superusers, `psql` and a second process that checks.
@@ -189,21 +185,9 @@ impl Postmaster {
             .arg(&self.cluster.directory)
             .arg("-k")
             .arg(&self.socket_dir)
-            .args([
-                "-p",
-                "5432",
-                "-c",
-                "listen_addresses=",
-                "-c",
-                "unix_socket_permissions=0700",
-            ])
+            .args(["-p", "5432", "-c", "listen_addresses=", "-c", "unix_socket_permissions=0700"])
             .args(["-c", &format!("max_connections={max_connections}")])
-            .args([
-                "-c",
-                "logging_collector=off",
-                "-c",
-                "log_destination=stderr",
-            ])
+            .args(["-c", "logging_collector=off", "-c", "log_destination=stderr"])
             .stdout(Stdio::from(log))
             .stderr(Stdio::from(errors))
             .process_group(0)

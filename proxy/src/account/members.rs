@@ -10,12 +10,7 @@ use serde_json::value::RawValue;
 use store::RoomHead;
 
 use crate::{
-    auth::Requester,
-    clock::now_ms,
-    error::Error,
-    ingest::parse_event,
-    json::Object,
-    state::State,
+    auth::Requester, clock::now_ms, error::Error, ingest::parse_event, json::Object, state::State,
 };
 
 #[derive(Deserialize)]
@@ -47,8 +42,8 @@ pub(crate) async fn complete(
         .upstream
         .members(&requester.access_token, &room.room_id, upstream_at.as_deref())
         .await?;
-    let parsed: MembersReply<'_> = serde_json::from_slice(&reply)
-        .map_err(|error| Error::Internal(Box::new(error)))?;
+    let parsed: MembersReply<'_> =
+        serde_json::from_slice(&reply).map_err(|error| Error::Internal(Box::new(error)))?;
     let received_at = now_ms();
     let members: Vec<_> = parsed
         .chunk
@@ -65,9 +60,8 @@ pub(crate) async fn complete(
 /// of old: without those they are the events that sync tells.
 fn parse_member(raw: &RawValue, received_at: i64) -> Option<store::Event> {
     let mut bare = Vec::with_capacity(raw.get().len());
-    Object::parse(raw.get()).ok()?.write_without(
-        &["room_id", "age", "user_id", "prev_content", "replaces_state"],
-        &mut bare,
-    );
+    Object::parse(raw.get())
+        .ok()?
+        .write_without(&["room_id", "age", "user_id", "prev_content", "replaces_state"], &mut bare);
     parse_event(serde_json::from_slice(&bare).ok()?, received_at).ok()
 }

@@ -10,24 +10,15 @@ async fn answer(error: Error) -> (u16, String, Option<String>) {
         .get(RETRY_AFTER)
         .and_then(|value| value.to_str().ok())
         .map(str::to_owned);
-    let body = body::read_limited(response.into_body(), 10_000)
-        .await
-        .expect("error bodies are short");
-    (
-        status,
-        String::from_utf8_lossy(&body).into_owned(),
-        retry_after,
-    )
+    let body =
+        body::read_limited(response.into_body(), 10_000).await.expect("error bodies are short");
+    (status, String::from_utf8_lossy(&body).into_owned(), retry_after)
 }
 
 async fn check(error: Error, status: u16, errcode: &str) {
     let (found, body, _) = answer(error).await;
     let body: Value = serde_json::from_str(&body).expect("every error is JSON");
-    assert_eq!(
-        (found, body["errcode"].as_str()),
-        (status, Some(errcode)),
-        "{body}"
-    );
+    assert_eq!((found, body["errcode"].as_str()), (status, Some(errcode)), "{body}");
     assert!(body["error"].is_string(), "{body}");
 }
 
@@ -45,12 +36,7 @@ fn matrix(status: u16, errcode: &str, body: &'static str) -> Error {
 
 #[tokio::test]
 async fn errors_have_their_status_and_errcode() {
-    check(
-        Error::MissingToken("Missing access token"),
-        401,
-        "M_MISSING_TOKEN",
-    )
-    .await;
+    check(Error::MissingToken("Missing access token"), 401, "M_MISSING_TOKEN").await;
     check(Error::UpstreamTimeout, 504, "M_UNKNOWN").await;
     check(Error::NotJson("x".into()), 400, "M_NOT_JSON").await;
     check(Error::BadJson("x".into()), 400, "M_BAD_JSON").await;
@@ -64,35 +50,15 @@ async fn errors_have_their_status_and_errcode() {
     check(Error::LoopDetected, 508, "M_UNKNOWN").await;
     check(Error::Unavailable("down".into()), 503, "M_UNKNOWN").await;
     check(Error::internal("boom"), 500, "M_UNKNOWN").await;
-    check(
-        Error::LimitExceeded {
-            retry_after: Duration::ZERO,
-        },
-        429,
-        "M_LIMIT_EXCEEDED",
-    )
-    .await;
+    check(Error::LimitExceeded { retry_after: Duration::ZERO }, 429, "M_LIMIT_EXCEEDED").await;
 }
 
 #[tokio::test]
 async fn only_a_matrix_servers_401_becomes_one() {
-    check(
-        upstream::Error::Status {
-            status: 401,
-            retry_after: None,
-        }
-        .into(),
-        502,
-        "M_UNKNOWN",
-    )
-    .await;
+    check(upstream::Error::Status { status: 401, retry_after: None }.into(), 502, "M_UNKNOWN")
+        .await;
     check(upstream::Error::InvalidBody.into(), 502, "M_UNKNOWN").await;
-    check(
-        upstream::Error::transport("refused").into(),
-        502,
-        "M_UNKNOWN",
-    )
-    .await;
+    check(upstream::Error::transport("refused").into(), 502, "M_UNKNOWN").await;
     check(matrix(500, "M_UNKNOWN_TOKEN", "{}"), 502, "M_UNKNOWN").await;
     let refusal = r#"{"errcode":"M_UNKNOWN_TOKEN","error":"x","soft_logout":true,"more":1.10}"#;
     let (status, body, _) = answer(matrix(401, "M_UNKNOWN_TOKEN", refusal)).await;
@@ -109,20 +75,12 @@ async fn the_homeservers_other_refusals_are_passed_on() {
 
 #[tokio::test]
 async fn a_rate_limit_says_how_long_in_both_ways() {
-    let (status, body, header) = answer(Error::LimitExceeded {
-        retry_after: Duration::from_millis(1500),
-    })
-    .await;
+    let (status, body, header) =
+        answer(Error::LimitExceeded { retry_after: Duration::from_millis(1500) }).await;
     assert_eq!((status, header.as_deref()), (429, Some("2")));
     assert!(body.contains(r#""retry_after_ms":1500"#), "{body}");
-    let (status, _, header) = answer(
-        upstream::Error::Status {
-            status: 429,
-            retry_after: None,
-        }
-        .into(),
-    )
-    .await;
+    let (status, _, header) =
+        answer(upstream::Error::Status { status: 429, retry_after: None }.into()).await;
     assert_eq!((status, header.as_deref()), (429, Some("1")));
 }
 

@@ -40,7 +40,11 @@ pub(super) fn parse<'a>(
             .and_then(|timeline| timeline.get("prev_batch"))
             .and_then(json::text)
             .map(std::borrow::Cow::into_owned),
-        state: if after { StateBlock::AfterTimeline(state) } else { StateBlock::BeforeTimeline(state) },
+        state: if after {
+            StateBlock::AfterTimeline(state)
+        } else {
+            StateBlock::BeforeTimeline(state)
+        },
         timeline: take_events(&timeline_events, asked.received_at, rejected),
         typing: None,
         receipts: Vec::new(),
@@ -63,9 +67,7 @@ pub(super) fn parse<'a>(
 
 /// The state that came with a room, and whether it is that after the timeline (MSC4222).
 fn state_events<'a>(room: &Object<'a>) -> (Vec<&'a RawValue>, bool) {
-    let after = room
-        .get("state_after")
-        .or_else(|| room.get("org.matrix.msc4222.state_after"));
+    let after = room.get("state_after").or_else(|| room.get("org.matrix.msc4222.state_after"));
     match after {
         Some(after) => (events(Some(after)), true),
         None => (events(room.get("state")), false),
@@ -130,7 +132,9 @@ fn ephemeral<'a>(raw: &'a RawValue, update: &mut RoomUpdate, rejected: &mut Reje
             Some(receipts) => update.receipts.extend(receipts),
             None => rejected.push(("receipts of an unknown shape", raw)),
         },
-        (event_type, _) => tracing::debug!(?event_type, "dropped an ephemeral event of an unknown kind"),
+        (event_type, _) => {
+            tracing::debug!(?event_type, "dropped an ephemeral event of an unknown kind")
+        }
     }
 }
 
@@ -169,7 +173,9 @@ struct OwnMember<'a> {
 
 impl OwnMember<'_> {
     fn is_own(&self, event: &Object<'_>) -> bool {
-        let is = |name, expected| event.get(name).and_then(json::text).is_some_and(|text| text == expected);
+        let is = |name, expected| {
+            event.get(name).and_then(json::text).is_some_and(|text| text == expected)
+        };
         is("type", "m.room.member") && is("state_key", self.user_id)
     }
 

@@ -77,7 +77,9 @@ fn state_after_is_preferred_under_both_names() {
         let poll = read(&format!(
             r#"{{"next_batch":"s2","rooms":{{"join":{{"!r:x":{{"{name}":{{"events":[{{"type":"t","state_key":"","event_id":"$1"}}]}}}}}}}}}}"#
         ));
-        assert!(matches!(&poll.rooms[0].state, StateBlock::AfterTimeline(events) if events.len() == 1));
+        assert!(
+            matches!(&poll.rooms[0].state, StateBlock::AfterTimeline(events) if events.len() == 1)
+        );
     }
 }
 
@@ -130,5 +132,8 @@ fn the_device_gets_its_own_part() {
     .expect("a sync reply");
     assert_eq!(poll.device.to_device.len(), 2);
     assert_eq!(&*poll.device.to_device[1], br#"{"b":"\ud800"}"#);
-    assert_eq!(poll.device.unused_fallback_key_types.as_deref(), Some(&br#"["signed_curve25519"]"#[..]));
+    assert_eq!(
+        poll.device.unused_fallback_key_types.as_deref(),
+        Some(&br#"["signed_curve25519"]"#[..])
+    );
 }

@@ -32,9 +32,7 @@ pub(super) fn is_plain_success(response: &Response<Body>) -> bool {
 
 /// Reads the body.
 pub(super) async fn read(body: Body) -> Result<Bytes, Error> {
-    timeout(PATIENCE, read_all(body))
-        .await
-        .map_err(|_| Error::UpstreamTimeout)?
+    timeout(PATIENCE, read_all(body)).await.map_err(|_| Error::UpstreamTimeout)?
 }
 
 async fn read_all(mut body: Body) -> Result<Bytes, Error> {

@@ -69,9 +69,7 @@ impl Service<Uri> for Dial {
             Self::Unix(path) => {
                 let path = Arc::clone(path);
                 Box::pin(async move {
-                    Ok(Stream::Unix(TokioIo::new(
-                        UnixStream::connect(path.as_path()).await?,
-                    )))
+                    Ok(Stream::Unix(TokioIo::new(UnixStream::connect(path.as_path()).await?)))
                 })
             }
         }

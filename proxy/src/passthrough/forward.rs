@@ -53,10 +53,7 @@ enum Failure {
 impl Forwarder {
     /// Builds one. Nothing is dialled yet.
     pub(crate) fn new(address: &Address) -> Result<Self, upstream::Error> {
-        let base: Uri = address
-            .base_url()
-            .parse()
-            .map_err(upstream::Error::transport)?;
+        let base: Uri = address.base_url().parse().map_err(upstream::Error::transport)?;
         let unusable = || upstream::Error::Unsendable { what: "address" };
         let authority = base.authority().ok_or_else(unusable)?.clone();
         let connector = HttpsConnectorBuilder::new()
@@ -102,9 +99,9 @@ impl Forwarder {
             Err(Failure::Sending(error)) if is_clients_fault(&error) => {
                 Err(Error::NotJson("The request body broke off".to_owned()))
             }
-            Err(Failure::Sending(error)) => Err(Error::UpstreamUnreachable(
-                upstream::Error::transport(error),
-            )),
+            Err(Failure::Sending(error)) => {
+                Err(Error::UpstreamUnreachable(upstream::Error::transport(error)))
+            }
         }
     }
 
@@ -162,10 +159,7 @@ fn patience(parts: &Parts) -> Duration {
 fn is_clients_fault(error: &legacy::Error) -> bool {
     let mut next = error.source();
     while let Some(cause) = next {
-        if cause
-            .downcast_ref::<hyper::Error>()
-            .is_some_and(hyper::Error::is_user)
-        {
+        if cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_user) {
             return true;
         }
         next = cause.source();
@@ -180,18 +174,10 @@ mod tests {
     fn check(address: &str, path: &str, expected: &str) {
         let address = Address::parse(address).expect("the test's address is good");
         let forwarder = Forwarder::new(&address).expect("a forwarder can be built");
-        let (parts, ()) = Request::builder()
-            .uri(path)
-            .body(())
-            .expect("the test's path is good")
-            .into_parts();
-        let parts = forwarder
-            .to_upstream(parts, Peer::unix())
-            .map_err(|error| error.to_string());
-        assert_eq!(
-            parts.map(|parts| parts.uri.to_string()),
-            Ok(expected.to_owned())
-        );
+        let (parts, ()) =
+            Request::builder().uri(path).body(()).expect("the test's path is good").into_parts();
+        let parts = forwarder.to_upstream(parts, Peer::unix()).map_err(|error| error.to_string());
+        assert_eq!(parts.map(|parts| parts.uri.to_string()), Ok(expected.to_owned()));
     }
 
     #[test]

@@ -56,28 +56,16 @@ pub(super) fn to_upstream(headers: &mut HeaderMap, peer: Peer, host: &HeaderValu
     if let Some(asked_host) = headers.insert(HOST, host.clone()) {
         headers.entry(X_FORWARDED_HOST).or_insert(asked_host);
     }
-    headers
-        .entry(X_FORWARDED_PROTO)
-        .or_insert(HeaderValue::from_static(peer.scheme()));
+    headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static(peer.scheme()));
     headers.insert(HOP_HEADER, HeaderValue::from_static("1"));
 }
 
 /// The value of `X-Forwarded-For`: what the client's side says, and then whom we saw ourselves.
 fn client_address(headers: &HeaderMap, peer: Peer) -> Option<HeaderValue> {
-    let told = headers
-        .get_all(X_FORWARDED_FOR)
-        .iter()
-        .filter_map(|value| value.to_str().ok());
+    let told = headers.get_all(X_FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
     let seen = peer.ip().map(|ip| ip.to_string());
-    let all: Vec<&str> = told
-        .filter(|value| !value.is_empty())
-        .chain(seen.as_deref())
-        .collect();
-    if all.is_empty() {
-        None
-    } else {
-        HeaderValue::try_from(all.join(", ")).ok()
-    }
+    let all: Vec<&str> = told.filter(|value| !value.is_empty()).chain(seen.as_deref()).collect();
+    if all.is_empty() { None } else { HeaderValue::try_from(all.join(", ")).ok() }
 }
 
 #[cfg(test)]
@@ -99,10 +87,7 @@ mod tests {
     fn check_dropped(before: &[(&'static str, &str)], expected: &[(&'static str, &str)]) {
         let mut map = HeaderMap::new();
         for (name, value) in before {
-            map.append(
-                *name,
-                HeaderValue::from_str(value).expect("the test's value is good"),
-            );
+            map.append(*name, HeaderValue::from_str(value).expect("the test's value is good"));
         }
         drop_hop_by_hop(&mut map);
         assert_eq!(map, headers(expected));
@@ -111,11 +96,7 @@ mod tests {
     #[test]
     fn headers_of_one_connection_stay_there() {
         check_dropped(
-            &[
-                ("connection", "keep-alive"),
-                ("keep-alive", "timeout=5"),
-                ("etag", "a"),
-            ],
+            &[("connection", "keep-alive"), ("keep-alive", "timeout=5"), ("etag", "a")],
             &[("etag", "a")],
         );
         check_dropped(
@@ -128,11 +109,7 @@ mod tests {
             &[],
         );
         check_dropped(
-            &[
-                ("te", "trailers"),
-                ("transfer-encoding", "chunked"),
-                ("upgrade", "websocket"),
-            ],
+            &[("te", "trailers"), ("transfer-encoding", "chunked"), ("upgrade", "websocket")],
             &[],
         );
         check_dropped(
@@ -183,14 +160,8 @@ mod tests {
         // A client cannot have our own word removed.
         check_upstream(
             peer,
-            &[
-                ("connection", "x-forwarded-for"),
-                ("x-forwarded-for", "1.2.3.4"),
-            ],
-            &[
-                ("x-forwarded-for", "192.0.2.1"),
-                ("x-forwarded-proto", "http"),
-            ],
+            &[("connection", "x-forwarded-for"), ("x-forwarded-for", "1.2.3.4")],
+            &[("x-forwarded-for", "192.0.2.1"), ("x-forwarded-proto", "http")],
         );
     }
 
@@ -201,10 +172,7 @@ mod tests {
         check_upstream(
             mapped,
             &[],
-            &[
-                ("x-forwarded-for", "192.0.2.1"),
-                ("x-forwarded-proto", "https"),
-            ],
+            &[("x-forwarded-for", "192.0.2.1"), ("x-forwarded-proto", "https")],
         );
         check_upstream(Peer::unix(), &[], &[("x-forwarded-proto", "http")]);
     }

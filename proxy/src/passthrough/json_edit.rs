@@ -16,10 +16,7 @@ pub(super) struct Edits<'a> {
 impl<'a> Edits<'a> {
     /// Starts on `text`.
     pub(super) fn of(text: &'a str) -> Self {
-        Self {
-            text,
-            list: Vec::new(),
-        }
+        Self { text, list: Vec::new() }
     }
 
     /// Replaces `value`, which must have been borrowed from the text, by other JSON.

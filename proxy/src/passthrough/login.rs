@@ -40,23 +40,15 @@ pub(crate) async fn rewrite_base_url(
 ) -> Result<Response<Body>, Error> {
     let (mut parts, body) = request.into_parts();
     buffer::ask_for_plain(&mut parts);
-    let ours = state
-        .config
-        .public_base_url
-        .clone()
-        .or_else(|| public_base_url(&parts.headers, peer));
-    let response = state
-        .forwarder
-        .forward(Request::from_parts(parts, body), peer)
-        .await?;
+    let ours =
+        state.config.public_base_url.clone().or_else(|| public_base_url(&parts.headers, peer));
+    let response = state.forwarder.forward(Request::from_parts(parts, body), peer).await?;
     let Some(ours) = ours.filter(|_| buffer::is_plain_success(&response)) else {
         return Ok(response);
     };
     let (head, body) = response.into_parts();
     let body = buffer::read(body).await?;
-    let edited = std::str::from_utf8(&body)
-        .ok()
-        .and_then(|text| edit(text, &ours, place));
+    let edited = std::str::from_utf8(&body).ok().and_then(|text| edit(text, &ours, place));
     Ok(match edited {
         Some(edited) => buffer::with_body(head, edited),
         None => buffer::with_body(head, body),
@@ -96,11 +88,7 @@ mod tests {
     #[test]
     fn only_the_base_url_changes() {
         let check = |place, text: &str, expected: Option<&str>| {
-            assert_eq!(
-                edit(text, "https://us", place).as_deref(),
-                expected,
-                "{text}"
-            );
+            assert_eq!(edit(text, "https://us", place).as_deref(), expected, "{text}");
         };
         check(
             Place::WellKnown,
@@ -109,11 +97,7 @@ mod tests {
                 r#"{"user_id":"@a:b", "n":1.10,"well_known":{"m.homeserver":{"base_url":"https://us","x":"\ud800"},"m.identity_server":{"base_url":"https://is"}}}"#,
             ),
         );
-        check(
-            Place::WellKnown,
-            r#"{"user_id":"@a:b","base_url":"https://hs"}"#,
-            None,
-        );
+        check(Place::WellKnown, r#"{"user_id":"@a:b","base_url":"https://hs"}"#, None);
         check(Place::WellKnown, r#"{"well_known":null}"#, None);
         check(Place::WellKnown, "<html>", None);
         check(
@@ -130,18 +114,10 @@ mod tests {
                 .iter()
                 .map(|(name, value)| (name.clone(), HeaderValue::from_static(value)))
                 .collect();
-            assert_eq!(
-                public_base_url(&headers, peer).as_deref(),
-                expected,
-                "{pairs:?}"
-            );
+            assert_eq!(public_base_url(&headers, peer).as_deref(), expected, "{pairs:?}");
         };
         let plain = Peer::unix();
-        check(
-            plain,
-            &[(HOST, "localhost:8008")],
-            Some("http://localhost:8008"),
-        );
+        check(plain, &[(HOST, "localhost:8008")], Some("http://localhost:8008"));
         check(
             Peer::tls(([127, 0, 0, 1], 1).into()),
             &[(HOST, "m.example")],

@@ -37,8 +37,5 @@ pub(crate) async fn members(
         // The members at a position inside a batch are not to be had; those shortly after it miss nobody.
         parts.uri = query::replace(&parts.uri, &[("at", Some(&located.newer))])?;
     }
-    state
-        .forwarder
-        .forward(Request::from_parts(parts, body), peer)
-        .await
+    state.forwarder.forward(Request::from_parts(parts, body), peer).await
 }

@@ -77,10 +77,7 @@ pub(crate) async fn messages(
     let mut limit = asked.limit.saturating_add(translated.skipped_first);
     let mut may_ask_again = true;
     loop {
-        let response = state
-            .forwarder
-            .forward(translated.request(&parts, limit)?, peer)
-            .await?;
+        let response = state.forwarder.forward(translated.request(&parts, limit)?, peer).await?;
         if !buffer::is_plain_success(&response) {
             return Ok(response);
         }
@@ -139,9 +136,7 @@ impl Asked {
     /// translate.
     fn read(text: &str) -> Option<Self> {
         let ours = |name| {
-            query::get(text, name)
-                .filter(|token| token::is_ours(token))
-                .map(Cow::into_owned)
+            query::get(text, name).filter(|token| token::is_ours(token)).map(Cow::into_owned)
         };
         let (from, to) = (ours("from"), ours("to"));
         if from.is_none() && to.is_none() {
@@ -156,12 +151,7 @@ impl Asked {
             Some(limit) => limit.parse().ok()?,
             None => DEFAULT_LIMIT,
         };
-        Some(Self {
-            from,
-            to,
-            direction,
-            limit,
-        })
+        Some(Self { from, to, direction, limit })
     }
 }
 
@@ -192,18 +182,9 @@ mod tests {
                 });
                 assert_eq!(Asked::read(query), expected, "{query}");
             };
-        check(
-            "from=v2_a&dir=b&limit=30",
-            Some((Some("v2_a"), None, Direction::Back, 30)),
-        );
-        check(
-            "from=v2_a",
-            Some((Some("v2_a"), None, Direction::Forth, 10)),
-        );
-        check(
-            "from=s1&to=v2%5Fa&dir=f",
-            Some((None, Some("v2_a"), Direction::Forth, 10)),
-        );
+        check("from=v2_a&dir=b&limit=30", Some((Some("v2_a"), None, Direction::Back, 30)));
+        check("from=v2_a", Some((Some("v2_a"), None, Direction::Forth, 10)));
+        check("from=s1&to=v2%5Fa&dir=f", Some((None, Some("v2_a"), Direction::Forth, 10)));
         check("from=s1_2&dir=b", None);
         check("", None);
         check("from=v2_a&dir=x", None);

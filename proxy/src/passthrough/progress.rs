@@ -25,10 +25,7 @@ pub(super) struct Progress {
 impl Progress {
     /// Begins now.
     pub(super) fn begin() -> Self {
-        Self {
-            since: Instant::now(),
-            moved_after_ms: Arc::default(),
-        }
+        Self { since: Instant::now(), moved_after_ms: Arc::default() }
     }
 
     /// When something last moved.

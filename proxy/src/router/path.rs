@@ -33,10 +33,7 @@ impl Path {
                 _ => segments.push(part),
             }
         }
-        Self {
-            segments,
-            absolute: raw.starts_with('/'),
-        }
+        Self { segments, absolute: raw.starts_with('/') }
     }
 
     /// The segments.
@@ -53,21 +50,15 @@ impl Path {
     pub(super) fn is_sync(&self) -> bool {
         matches!(
             self.segments().as_slice(),
-            [
-                "_matrix",
-                "client",
-                "r0" | "v1" | "v2_alpha" | "v3" | "unstable",
-                "sync"
-            ] | ["_matrix", "client", "api", "v1", "sync"]
+            ["_matrix", "client", "r0" | "v1" | "v2_alpha" | "v3" | "unstable", "sync"]
+                | ["_matrix", "client", "api", "v1", "sync"]
         )
     }
 }
 
 /// The version, if the path is a sync path that is spelt as it should be. Homeservers serve the unstable one too.
 pub(super) fn exact(raw: &str) -> Option<&str> {
-    let version = raw
-        .strip_prefix("/_matrix/client/")?
-        .strip_suffix("/sync")?;
+    let version = raw.strip_prefix("/_matrix/client/")?.strip_suffix("/sync")?;
     matches!(version, "r0" | "v3" | "unstable").then_some(version)
 }
 

@@ -2,14 +2,8 @@
 
 use super::*;
 
-const CLOSED: Forwarding = Forwarding {
-    admin: false,
-    federation: false,
-};
-const OPEN: Forwarding = Forwarding {
-    admin: true,
-    federation: true,
-};
+const CLOSED: Forwarding = Forwarding { admin: false, federation: false };
+const OPEN: Forwarding = Forwarding { admin: true, federation: true };
 
 fn check(method: &str, path: &str, expected: &Route) {
     check_with(CLOSED, method, path, expected);
@@ -17,17 +11,11 @@ fn check(method: &str, path: &str, expected: &Route) {
 
 fn check_with(forwarding: Forwarding, method: &str, path: &str, expected: &Route) {
     let method = Method::from_bytes(method.as_bytes()).expect("the test's method is good");
-    assert_eq!(
-        &route(&method, path, forwarding),
-        expected,
-        "{method} {path}"
-    );
+    assert_eq!(&route(&method, path, forwarding), expected, "{method} {path}");
 }
 
 fn messages(room_id: &str) -> Route {
-    Route::Messages {
-        room_id: room_id.to_owned(),
-    }
+    Route::Messages { room_id: room_id.to_owned() }
 }
 
 #[test]
@@ -81,16 +69,8 @@ fn what_only_looks_like_sync_passes() {
         "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync",
         &Route::PassThrough,
     );
-    check(
-        "GET",
-        "/_matrix/client/v3/rooms/!a:b/state/sync",
-        &Route::PassThrough,
-    );
-    check(
-        "GET",
-        "/_matrix/client/v3/rooms/!a:b/state/t/a%2F..%2Fsync",
-        &Route::PassThrough,
-    );
+    check("GET", "/_matrix/client/v3/rooms/!a:b/state/sync", &Route::PassThrough);
+    check("GET", "/_matrix/client/v3/rooms/!a:b/state/t/a%2F..%2Fsync", &Route::PassThrough);
     check("GET", "/_matrix/client/v3/sync/filter", &Route::PassThrough);
     check("GET", "/_matrix/client/v3/SYNC", &Route::PassThrough);
     check("GET", "/_matrix/client/v3/%2573ync", &Route::PassThrough);
@@ -99,81 +79,31 @@ fn what_only_looks_like_sync_passes() {
 #[test]
 fn sessions_are_observed_under_every_version() {
     for version in ["r0", "v1", "v3", "unstable", "api/v1"] {
-        check(
-            "POST",
-            &format!("/_matrix/client/{version}/login"),
-            &Route::Login,
-        );
-        check(
-            "POST",
-            &format!("/_matrix/client/{version}/logout"),
-            &Route::Logout,
-        );
-        check(
-            "POST",
-            &format!("/_matrix/client/{version}/logout/all"),
-            &Route::LogoutAll,
-        );
-        check(
-            "POST",
-            &format!("/_matrix/client/{version}/register"),
-            &Route::Register,
-        );
+        check("POST", &format!("/_matrix/client/{version}/login"), &Route::Login);
+        check("POST", &format!("/_matrix/client/{version}/logout"), &Route::Logout);
+        check("POST", &format!("/_matrix/client/{version}/logout/all"), &Route::LogoutAll);
+        check("POST", &format!("/_matrix/client/{version}/register"), &Route::Register);
     }
     check("GET", "/_matrix/client/v3/login", &Route::PassThrough);
-    check(
-        "POST",
-        "/_matrix/client/v3/login/get_token",
-        &Route::PassThrough,
-    );
-    check(
-        "POST",
-        "/_matrix/client/v3/register/email/requestToken",
-        &Route::PassThrough,
-    );
+    check("POST", "/_matrix/client/v3/login/get_token", &Route::PassThrough);
+    check("POST", "/_matrix/client/v3/register/email/requestToken", &Route::PassThrough);
     check("GET", "/.well-known/matrix/client", &Route::WellKnown);
     check("GET", "/.well-known/matrix/server", &Route::PassThrough);
 }
 
 #[test]
 fn room_ids_are_decoded_once() {
-    check(
-        "GET",
-        "/_matrix/client/v3/rooms/!a:b/messages",
-        &messages("!a:b"),
-    );
-    check(
-        "GET",
-        "/_matrix/client/r0/rooms/%21a%3Ab/messages/",
-        &messages("!a:b"),
-    );
-    check(
-        "GET",
-        "/_matrix/client/v3/rooms/!a%2Fb%3Ac/messages",
-        &messages("!a/b:c"),
-    );
-    check(
-        "GET",
-        "/_matrix/client/v3/rooms/%2521a/messages",
-        &messages("%21a"),
-    );
+    check("GET", "/_matrix/client/v3/rooms/!a:b/messages", &messages("!a:b"));
+    check("GET", "/_matrix/client/r0/rooms/%21a%3Ab/messages/", &messages("!a:b"));
+    check("GET", "/_matrix/client/v3/rooms/!a%2Fb%3Ac/messages", &messages("!a/b:c"));
+    check("GET", "/_matrix/client/v3/rooms/%2521a/messages", &messages("%21a"));
     check(
         "GET",
         "/_matrix/client/v3/rooms/!a:b/members",
-        &Route::Members {
-            room_id: "!a:b".to_owned(),
-        },
+        &Route::Members { room_id: "!a:b".to_owned() },
     );
-    check(
-        "GET",
-        "/_matrix/client/v3/rooms/!a:b/joined_members",
-        &Route::PassThrough,
-    );
-    check(
-        "POST",
-        "/_matrix/client/v3/rooms/!a:b/messages",
-        &Route::PassThrough,
-    );
+    check("GET", "/_matrix/client/v3/rooms/!a:b/joined_members", &Route::PassThrough);
+    check("POST", "/_matrix/client/v3/rooms/!a:b/messages", &Route::PassThrough);
 }
 
 #[test]

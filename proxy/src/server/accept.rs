@@ -60,11 +60,7 @@ impl Listener {
             }
             Self::Tls(listener, config) => {
                 let (stream, address) = listener.accept().await?;
-                Accepted::Tls(
-                    without_delay(stream),
-                    address,
-                    TlsAcceptor::from(Arc::clone(config)),
-                )
+                Accepted::Tls(without_delay(stream), address, TlsAcceptor::from(Arc::clone(config)))
             }
             Self::Unix(listener) => Accepted::Unix(listener.accept().await?.0),
         })

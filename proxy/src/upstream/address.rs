@@ -65,16 +65,11 @@ impl Address {
             return Ok(Self::Unix(PathBuf::from(text)));
         }
         let Some((scheme, rest)) = text.split_once("://") else {
-            return Err(AddressError::MissingScheme(
-                text.trim_end_matches('/').to_owned(),
-            ));
+            return Err(AddressError::MissingScheme(text.trim_end_matches('/').to_owned()));
         };
         let scheme = scheme.to_ascii_lowercase();
         if scheme != "http" && scheme != "https" {
-            return Err(AddressError::UnsupportedScheme {
-                address: text.to_owned(),
-                scheme,
-            });
+            return Err(AddressError::UnsupportedScheme { address: text.to_owned(), scheme });
         }
         if let Some((_, host)) = rest.split('/').next().unwrap_or_default().rsplit_once('@') {
             // The password must not come back in a message that lands in a log.
@@ -85,10 +80,7 @@ impl Address {
         }
         for (mark, part) in [('?', "a query"), ('#', "a fragment")] {
             if rest.contains(mark) {
-                return Err(AddressError::UnexpectedPart {
-                    address: text.to_owned(),
-                    part,
-                });
+                return Err(AddressError::UnexpectedPart { address: text.to_owned(), part });
             }
         }
         let url = format!("{scheme}://{}", rest.trim_end_matches('/'));
@@ -147,22 +139,13 @@ mod tests {
             Ok(Address::Unix(path)) => format!("unix {}", path.display()),
             Err(error) => error.to_string(),
         };
-        assert!(
-            found.contains(expected),
-            "`{text}` gave `{found}`, wanted `{expected}`"
-        );
+        assert!(found.contains(expected), "`{text}` gave `{found}`, wanted `{expected}`");
     }
 
     #[test]
     fn urls_keep_their_prefix_and_lose_trailing_slashes() {
-        check(
-            "https://matrix.example.org",
-            "url https://matrix.example.org",
-        );
-        check(
-            "https://matrix.example.org//",
-            "url https://matrix.example.org",
-        );
+        check("https://matrix.example.org", "url https://matrix.example.org");
+        check("https://matrix.example.org//", "url https://matrix.example.org");
         check("  HTTP://localhost:8008/ ", "url http://localhost:8008");
         check("https://example.org/hs/", "url https://example.org/hs");
         check("http://[::1]:8008", "url http://[::1]:8008");

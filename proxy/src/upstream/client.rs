@@ -17,11 +17,7 @@ use tokio::time::timeout;
 use super::{AccessToken, Address, Error, HOP_HEADER, client_config, response};
 
 /// Every byte that RFC 3986 does not call unreserved.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 const CONNECT: Duration = Duration::from_secs(10);
 
@@ -87,17 +83,12 @@ impl Client {
             Address::Url(_) => builder,
             Address::Unix(path) => builder.unix_socket(path.clone()),
         };
-        Ok(Self {
-            http: builder.build()?,
-            base_url: address.base_url().to_owned(),
-        })
+        Ok(Self { http: builder.build()?, base_url: address.base_url().to_owned() })
     }
 
     /// `GET /_matrix/client/v3/account/whoami`
     pub(crate) async fn whoami(&self, token: &AccessToken) -> Result<Whoami, Error> {
-        let body = self
-            .get_json(token, "/_matrix/client/v3/account/whoami")
-            .await?;
+        let body = self.get_json(token, "/_matrix/client/v3/account/whoami").await?;
         serde_json::from_slice(&body).map_err(|_| Error::InvalidBody)
     }
 
@@ -125,11 +116,7 @@ impl Client {
         let mut path = format!("/_matrix/client/v3/rooms/{}/members", segment(room_id));
         if let Some(at) = at {
             path.push('?');
-            path.push_str(
-                &Serializer::new(String::new())
-                    .append_pair("at", at)
-                    .finish(),
-            );
+            path.push_str(&Serializer::new(String::new()).append_pair("at", at).finish());
         }
         self.get(Some(token), &path, MEMBERS).await
     }
@@ -141,11 +128,8 @@ impl Client {
         user_id: &str,
         filter_id: &str,
     ) -> Result<Bytes, Error> {
-        let path = format!(
-            "/_matrix/client/v3/user/{}/filter/{}",
-            segment(user_id),
-            segment(filter_id)
-        );
+        let path =
+            format!("/_matrix/client/v3/user/{}/filter/{}", segment(user_id), segment(filter_id));
         self.get_json(token, &path).await
     }
 
@@ -185,9 +169,7 @@ impl Client {
         if let Some(token) = token {
             request = request.header(AUTHORIZATION, token.to_header()?);
         }
-        let answer = timeout(patience, request.send())
-            .await
-            .map_err(|_| Error::Timeout)??;
+        let answer = timeout(patience, request.send()).await.map_err(|_| Error::Timeout)??;
         response::read(answer).await
     }
 
@@ -200,11 +182,7 @@ impl Client {
         };
         let after_host = text.splitn(4, '/').nth(3).unwrap_or_default();
         let path = after_host.split('?').next().unwrap_or_default();
-        if url.path().strip_prefix('/') == Some(path) {
-            Ok(url)
-        } else {
-            Err(unsendable)
-        }
+        if url.path().strip_prefix('/') == Some(path) { Ok(url) } else { Err(unsendable) }
     }
 }
 
@@ -242,11 +220,7 @@ mod tests {
             let found = client(address).url(path).ok().map(String::from);
             assert_eq!(found.as_deref(), expected, "{address} {path}");
         };
-        check(
-            "http://hs",
-            "/a/%21b%2Fc?d=%2F",
-            Some("http://hs/a/%21b%2Fc?d=%2F"),
-        );
+        check("http://hs", "/a/%21b%2Fc?d=%2F", Some("http://hs/a/%21b%2Fc?d=%2F"));
         check("http://hs/prefix", "/a", Some("http://hs/prefix/a"));
         check("/run/hs.sock", "/a?b", Some("http://localhost/a?b"));
         check("http://hs", "/user/filter/..", None);

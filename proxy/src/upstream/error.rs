@@ -72,14 +72,7 @@ impl Error {
 
     /// The token was refused, but the session lives on and will come back with another token.
     pub fn is_soft_logout(&self) -> bool {
-        matches!(
-            self,
-            Self::Matrix {
-                status: 401,
-                soft_logout: true,
-                ..
-            }
-        )
+        matches!(self, Self::Matrix { status: 401, soft_logout: true, .. })
     }
 
     /// The same request may well succeed later. An answer that is not Matrix at all counts, whatever its status: it
@@ -87,9 +80,7 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Transport(_) | Self::Timeout | Self::Status { .. } | Self::InvalidBody => true,
-            Self::Matrix {
-                status, errcode, ..
-            } => {
+            Self::Matrix { status, errcode, .. } => {
                 *status == 429 || *status >= 500 || (*status == 404 && errcode == "M_UNRECOGNIZED")
             }
             Self::Unsendable { .. } => false,

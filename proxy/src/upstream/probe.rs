@@ -29,15 +29,9 @@ pub async fn probe(address: &Address) -> Result<Probe, Error> {
         serde_json::from_slice::<Ping>(&body).is_ok_and(|ping| ping.service == "syncv3")
     });
     match client.versions().await {
-        Ok(versions) => Ok(Probe {
-            versions,
-            is_syncv3,
-        }),
+        Ok(versions) => Ok(Probe { versions, is_syncv3 }),
         // A proxy in front of itself refuses to go round in circles; that it is one is the better answer.
-        Err(_) if is_syncv3 => Ok(Probe {
-            versions: Vec::new(),
-            is_syncv3,
-        }),
+        Err(_) if is_syncv3 => Ok(Probe { versions: Vec::new(), is_syncv3 }),
         Err(error) => Err(error),
     }
 }

@@ -23,10 +23,7 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(1);
 pub(super) async fn read(mut response: reqwest::Response) -> Result<Bytes, Error> {
     let status = response.status();
     let mut body = BytesMut::new();
-    while let Some(chunk) = timeout(STALL, response.chunk())
-        .await
-        .map_err(|_| Error::Timeout)??
-    {
+    while let Some(chunk) = timeout(STALL, response.chunk()).await.map_err(|_| Error::Timeout)?? {
         body.extend_from_slice(&chunk);
     }
     let body = body.freeze();
@@ -34,11 +31,7 @@ pub(super) async fn read(mut response: reqwest::Response) -> Result<Bytes, Error
         return Err(refusal(status.as_u16(), response.headers(), body));
     }
     // A login page or an empty 200 of a reverse proxy must never be taken for an answer without news.
-    if is_object(&body) {
-        Ok(body)
-    } else {
-        Err(Error::InvalidBody)
-    }
+    if is_object(&body) { Ok(body) } else { Err(Error::InvalidBody) }
 }
 
 fn is_object(body: &[u8]) -> bool {
@@ -64,19 +57,14 @@ fn refusal(status: u16, headers: &HeaderMap, body: Bytes) -> Error {
         .and_then(|value| value.trim().parse().ok())
         .map(Duration::from_secs);
     let Ok(matrix) = serde_json::from_slice::<MatrixError>(&body) else {
-        return Error::Status {
-            status,
-            retry_after: header.map(cap),
-        };
+        return Error::Status { status, retry_after: header.map(cap) };
     };
     Error::Matrix {
         status,
         errcode: matrix.errcode,
         error: matrix.error.unwrap_or_default(),
         body,
-        retry_after: header
-            .or(matrix.retry_after_ms.map(Duration::from_millis))
-            .map(cap),
+        retry_after: header.or(matrix.retry_after_ms.map(Duration::from_millis)).map(cap),
         soft_logout: matrix.soft_logout.unwrap_or(false),
     }
 }
@@ -101,20 +89,10 @@ mod tests {
     fn only_the_homeserver_itself_refuses_a_token() {
         let check = |status, body, unknown, locked, soft| {
             let error = answer(status, None, body);
-            let found = (
-                error.is_unknown_token(),
-                error.is_user_locked(),
-                error.is_soft_logout(),
-            );
+            let found = (error.is_unknown_token(), error.is_user_locked(), error.is_soft_logout());
             assert_eq!(found, (unknown, locked, soft), "{status} {body}");
         };
-        check(
-            401,
-            r#"{"errcode":"M_UNKNOWN_TOKEN","error":"x"}"#,
-            true,
-            false,
-            false,
-        );
+        check(401, r#"{"errcode":"M_UNKNOWN_TOKEN","error":"x"}"#, true, false, false);
         check(
             401,
             r#"{"errcode":"M_UNKNOWN_TOKEN","error":"x","soft_logout":true}"#,
@@ -122,13 +100,7 @@ mod tests {
             false,
             true,
         );
-        check(
-            401,
-            r#"{"errcode":"M_USER_LOCKED","soft_logout":true}"#,
-            true,
-            true,
-            true,
-        );
+        check(401, r#"{"errcode":"M_USER_LOCKED","soft_logout":true}"#, true, true, true);
         check(401, "<html>please log in</html>", false, false, false);
         check(403, r#"{"errcode":"M_FORBIDDEN"}"#, false, false, false);
     }
@@ -136,11 +108,7 @@ mod tests {
     #[test]
     fn what_may_pass_is_retryable() {
         let check = |status, body, retryable| {
-            assert_eq!(
-                answer(status, None, body).is_retryable(),
-                retryable,
-                "{status} {body}"
-            );
+            assert_eq!(answer(status, None, body).is_retryable(), retryable, "{status} {body}");
         };
         check(404, "<html>nginx</html>", true);
         check(404, r#"{"errcode":"M_UNRECOGNIZED"}"#, true);
@@ -157,11 +125,7 @@ mod tests {
     #[test]
     fn retry_after_comes_from_header_or_body() {
         let check = |header, body, expected| {
-            assert_eq!(
-                answer(429, header, body).retry_after(),
-                expected,
-                "{header:?} {body}"
-            );
+            assert_eq!(answer(429, header, body).retry_after(), expected, "{header:?} {body}");
         };
         let limited = r#"{"errcode":"M_LIMIT_EXCEEDED","retry_after_ms":1500}"#;
         check(None, limited, Some(Duration::from_millis(1500)));

@@ -26,10 +26,8 @@ impl AccessToken {
 
     /// The value of an `Authorization` header that carries the token, marked sensitive for whoever prints headers.
     pub(crate) fn to_header(&self) -> Result<HeaderValue, Error> {
-        let mut value =
-            HeaderValue::try_from(format!("Bearer {}", self.0)).map_err(|_| Error::Unsendable {
-                what: "access token",
-            })?;
+        let mut value = HeaderValue::try_from(format!("Bearer {}", self.0))
+            .map_err(|_| Error::Unsendable { what: "access token" })?;
         value.set_sensitive(true);
         Ok(value)
     }

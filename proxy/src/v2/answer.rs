@@ -166,7 +166,8 @@ pub(super) async fn load(
         timeline: &filter.room.timeline,
         state: &filter.room.state,
         lazy_load_members: filter.room.state.lazy_load_members,
-        receipts: filter.room.ephemeral.admits_anything() && filter.room.ephemeral.admits_type("m.receipt"),
+        receipts: filter.room.ephemeral.admits_anything()
+            && filter.room.ephemeral.admits_type("m.receipt"),
     };
     views::load(state, requester, wanted, &view, pos).await
 }

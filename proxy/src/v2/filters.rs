@@ -38,7 +38,9 @@ pub(super) async fn resolve(
     }
     let json = match state.upstream.filter(&requester.access_token, user_id, filter).await {
         Ok(json) => json,
-        Err(upstream::Error::Matrix { status: 400 | 404, .. } | upstream::Error::Unsendable { .. }) => {
+        Err(
+            upstream::Error::Matrix { status: 400 | 404, .. } | upstream::Error::Unsendable { .. },
+        ) => {
             return Err(Error::InvalidParam(String::from("No such filter")));
         }
         Err(error) => return Err(error.into()),

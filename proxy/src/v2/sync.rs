@@ -28,8 +28,9 @@ use crate::{
 
 use super::{
     answer::{self, Standing},
-    filters, rooms,
+    filters,
     request::SyncRequest,
+    rooms,
     write::Writer,
 };
 
@@ -97,9 +98,7 @@ fn read_since(
     let account = &requester.account;
     match SyncToken::read(&state.tokens, account.account_id, since) {
         Ok(token) => Ok(Some(token)),
-        Err(TokenError::Malformed) => {
-            Err(Error::UnknownPos(String::from("Invalid stream token")))
-        }
+        Err(TokenError::Malformed) => Err(Error::UnknownPos(String::from("Invalid stream token"))),
         Err(TokenError::Foreign) => Ok(None),
     }
 }
@@ -165,7 +164,13 @@ impl Sync<'_> {
             let full_state = self.request.full_state;
             // Where nothing has happened there is nothing to load.
             let (pos, views) = if pos > since || full_state {
-                let found = answer::changed_rooms(self.state, self.requester, since, self.filter, full_state);
+                let found = answer::changed_rooms(
+                    self.state,
+                    self.requester,
+                    since,
+                    self.filter,
+                    full_state,
+                );
                 found.await?
             } else {
                 (since, Vec::new())

@@ -50,7 +50,9 @@ impl<'a> Writer<'a> {
         json::write_string(&next_batch, object.key("next_batch"));
         if !top.account_data.is_empty() {
             let out = object.key("account_data");
-            events(out, |out| write_list(&top.account_data, out, |event, out| out.extend_from_slice(event)));
+            events(out, |out| {
+                write_list(&top.account_data, out, |event, out| out.extend_from_slice(event))
+            });
         }
         if !top.presence.is_empty() {
             let out = object.key("presence");

@@ -39,21 +39,12 @@ impl EventFields {
         let Ok(envelope) = serde_json::from_slice::<Envelope<'_>>(body) else {
             return Self::read_oddity(body);
         };
-        Self::of(
-            envelope.event_id,
-            envelope.event_type,
-            envelope.sender,
-            envelope.content,
-        )
+        Self::of(envelope.event_id, envelope.event_type, envelope.sender, envelope.content)
     }
 
     /// What a filter looks at.
     pub(crate) fn seen(&self) -> Seen<'_> {
-        Seen {
-            event_type: &self.event_type,
-            sender: Some(&self.sender),
-            has_url: self.has_url,
-        }
+        Seen { event_type: &self.event_type, sender: Some(&self.sender), has_url: self.has_url }
     }
 
     /// Reads an event that has duplicated keys, of which the last counts.
@@ -74,7 +65,8 @@ impl EventFields {
         sender: Option<&RawValue>,
         content: Option<&RawValue>,
     ) -> Self {
-        let owned = |raw: Option<&RawValue>| raw.and_then(json::text).map(std::borrow::Cow::into_owned);
+        let owned =
+            |raw: Option<&RawValue>| raw.and_then(json::text).map(std::borrow::Cow::into_owned);
         let has_url = content
             .filter(|content| content.get().contains("\"url\""))
             .and_then(|content| Object::parse(content.get()).ok()?.get("url"))

@@ -72,8 +72,7 @@ pub(crate) async fn load(
     let timelines_of = timeline::load(state, requester, &rooms, view, now);
     let (mut timelines, mut account_data, mut receipts) =
         tokio::try_join!(timelines_of, account_data_of, receipts_of)?;
-    let mut states =
-        state_view::load(state, requester, &rooms, &timelines, view, now).await?;
+    let mut states = state_view::load(state, requester, &rooms, &timelines, view, now).await?;
     let views = rooms.into_iter().map(|wanted| {
         let nid = wanted.head.room_nid;
         RoomView {

@@ -99,7 +99,8 @@ pub(super) async fn presence(
         return Ok(());
     }
     let users: Vec<&str> = latest.keys().copied().collect();
-    let active: Vec<Option<i64>> = latest.values().map(|presence| presence.last_active_ts).collect();
+    let active: Vec<Option<i64>> =
+        latest.values().map(|presence| presence.last_active_ts).collect();
     let events: Vec<&[u8]> = latest.values().map(|presence| &*presence.event).collect();
     tx.execute(
         "-- write_latest::presence

@@ -9,9 +9,7 @@ use super::{
     bodies::BodyIds,
     state_plan::{HeadEntry, Mode, Plan, StateKey, plan},
 };
-use crate::{
-    AccountId, BodyId, Error, Position, RoomNid, Section, room_heads::bytes_of, tx::Tx,
-};
+use crate::{AccountId, BodyId, Error, Position, RoomNid, Section, room_heads::bytes_of, tx::Tx};
 
 /// The rooms of a poll, ready to be written.
 pub(super) struct Rooms<'a> {
@@ -169,8 +167,7 @@ impl Rooms<'_> {
 
     async fn write_updates(&self, tx: &Tx, planned: &[Planned<'_>]) -> Result<(), Error> {
         let nids: Vec<i64> = planned.iter().map(|room| room.nid.0).collect();
-        let sections: Vec<i16> =
-            planned.iter().map(|room| room.update.section.to_db()).collect();
+        let sections: Vec<i16> = planned.iter().map(|room| room.update.section.to_db()).collect();
         let limited: Vec<bool> = planned.iter().map(|room| room.update.limited).collect();
         let newly: Vec<bool> = planned.iter().map(|room| room.newly_joined).collect();
         let lens: Vec<i32> = planned
@@ -463,8 +460,7 @@ impl<'a> AccountRoomRows<'a> {
 /// only told again.
 fn is_newly_joined(update: &RoomUpdate, before: Option<&Before>) -> bool {
     let Some(before) = before else { return update.section == Section::Join };
-    let joins_anew =
-        update.joins_anew.is_some() && update.joins_anew != before.own_member_event;
+    let joins_anew = update.joins_anew.is_some() && update.joins_anew != before.own_member_event;
     update.section == Section::Join && (before.section != Section::Join || joins_anew)
 }
 

@@ -57,11 +57,7 @@ fn split_url(scheme: &str, url: &str) -> Result<Parsed, SettingsError> {
 }
 
 fn split_pairs(text: &str) -> Result<Parsed, SettingsError> {
-    let mut parsed = Parsed {
-        rest: String::new(),
-        sslmode: None,
-        sslrootcert: None,
-    };
+    let mut parsed = Parsed { rest: String::new(), sslmode: None, sslrootcert: None };
     let mut input = text;
     while !input.is_empty() {
         let (key, after) = input
@@ -164,12 +160,7 @@ mod tests {
             Some("require"),
             Some("/a b.pem"),
         );
-        check(
-            "sslmode=disable host=x sslmode=prefer",
-            "host='x'",
-            Some("prefer"),
-            None,
-        );
+        check("sslmode=disable host=x sslmode=prefer", "host='x'", Some("prefer"), None);
         check("password='' host=x", "password='' host='x'", None, None);
     }
 
@@ -188,12 +179,7 @@ mod tests {
             None,
             None,
         );
-        check(
-            "postgres://h?sslmode=require",
-            "postgres://h",
-            Some("require"),
-            None,
-        );
+        check("postgres://h?sslmode=require", "postgres://h", Some("require"), None);
     }
 
     #[test]

@@ -73,12 +73,7 @@ pub(super) fn client_config(check: Check, roots: &Roots) -> Result<ClientConfig,
     };
     let mut store = RootCertStore::empty();
     store.add_parsable_certificates(trusted.iter().cloned());
-    let verifier = Verifier {
-        check,
-        roots: store,
-        trusted,
-        provider: provider.clone(),
-    };
+    let verifier = Verifier { check, roots: store, trusted, provider: provider.clone() };
     Ok(ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .dangerous()
@@ -87,10 +82,7 @@ pub(super) fn client_config(check: Check, roots: &Roots) -> Result<ClientConfig,
 }
 
 fn load_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, SettingsError> {
-    let fault = |source| SettingsError::RootCertificate {
-        path: path.to_owned(),
-        source,
-    };
+    let fault = |source| SettingsError::RootCertificate { path: path.to_owned(), source };
     let certificates = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| fault(Some(error)))?;
@@ -160,8 +152,6 @@ impl ServerCertVerifier for Verifier {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -99,10 +99,7 @@ mod tests {
     fn states_of_the_file() {
         let ready = "41\n/d/postgres\n1700000000\n5432\n/d/socket\n\n  1 2\nready   \n";
         check(ready, Some((41, "/d/socket", true)));
-        check(
-            &ready.replace("ready   ", "stopping"),
-            Some((41, "/d/socket", false)),
-        );
+        check(&ready.replace("ready   ", "stopping"), Some((41, "/d/socket", false)));
         check("41\n/d/postgres\n1700000000\n5432\n", Some((41, "", false)));
         check("", None);
         check("x\n", None);

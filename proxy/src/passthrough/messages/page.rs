@@ -23,21 +23,12 @@ impl<'a> Page<'a> {
         let answer = Object::parse(text).ok()?;
         let chunk = answer.get("chunk")?;
         let events = serde_json::from_str(chunk.get()).ok()?;
-        Some(Self {
-            text,
-            start: answer.get("start"),
-            chunk,
-            events,
-        })
+        Some(Self { text, start: answer.get("start"), chunk, events })
     }
 
     /// If more than `wanted` events remain without the unwanted ones: how many to ask for so that exactly `wanted` do.
     pub(super) fn limit_for(&self, wanted: usize, unwanted: &HashSet<String>) -> Option<usize> {
-        let mut kept = self
-            .events
-            .iter()
-            .enumerate()
-            .filter(|(_, event)| !is_in(event, unwanted));
+        let mut kept = self.events.iter().enumerate().filter(|(_, event)| !is_in(event, unwanted));
         let limit = match wanted.checked_sub(1) {
             Some(before_last) => kept.nth(before_last)?.0 + 1,
             None => 0,
@@ -79,10 +70,7 @@ mod tests {
             .chars()
             .map(|id| format!(r#"{{"event_id":"{id}","content":{{"n":1.10,"s":"\ud800"}}}}"#))
             .collect();
-        format!(
-            r#"{{"start":"s9","chunk":[{}],"end":"t1","state":[{{}}]}}"#,
-            events.join(", ")
-        )
+        format!(r#"{{"start":"s9","chunk":[{}],"end":"t1","state":[{{}}]}}"#, events.join(", "))
     }
 
     fn set(ids: &str) -> HashSet<String> {

@@ -122,7 +122,13 @@ fn check(case: &Case) {
 
 #[test]
 fn timeline_state_replaces_and_is_undone_in_place() {
-    check(&Case { before: "a=1", timeline: "m a=2 m a=3", expected: "a=3", undo: "1:a<1 3:a<2", ..DELTA });
+    check(&Case {
+        before: "a=1",
+        timeline: "m a=2 m a=3",
+        expected: "a=3",
+        undo: "1:a<1 3:a<2",
+        ..DELTA
+    });
 }
 
 #[test]
@@ -137,7 +143,14 @@ fn the_same_event_again_is_no_change() {
 
 #[test]
 fn state_before_the_timeline_changes_in_the_gap() {
-    check(&Case { before: "a=1", state: "a=2", timeline: "a=3", expected: "a=3", undo: "-1:a<1 0:a<2", ..DELTA });
+    check(&Case {
+        before: "a=1",
+        state: "a=2",
+        timeline: "a=3",
+        expected: "a=3",
+        undo: "-1:a<1 0:a<2",
+        ..DELTA
+    });
 }
 
 #[test]
@@ -158,7 +171,14 @@ fn a_new_member_is_a_change_when_all_members_are_known() {
 
 #[test]
 fn a_first_full_state_records_no_undo() {
-    check(&Case { mode: Mode::Replace, state: "a=1 b=2", timeline: "a=3", expected: "a=3 b=2", undo: "0:a<1", ..DELTA });
+    check(&Case {
+        mode: Mode::Replace,
+        state: "a=1 b=2",
+        timeline: "a=3",
+        expected: "a=3 b=2",
+        undo: "0:a<1",
+        ..DELTA
+    });
 }
 
 #[test]
@@ -175,12 +195,26 @@ fn a_full_state_drops_what_it_does_not_hold() {
 
 #[test]
 fn state_after_agreeing_with_the_timeline_adds_nothing() {
-    check(&Case { before: "a=1", state_after: Some("a=2"), timeline: "a=2", expected: "a=2", undo: "0:a<1", ..DELTA });
+    check(&Case {
+        before: "a=1",
+        state_after: Some("a=2"),
+        timeline: "a=2",
+        expected: "a=2",
+        undo: "0:a<1",
+        ..DELTA
+    });
 }
 
 #[test]
 fn state_after_without_timeline_event_changed_in_the_gap() {
-    check(&Case { before: "a=1", state_after: Some("a=2"), timeline: "m", expected: "a=2", undo: "-1:a<1", ..DELTA });
+    check(&Case {
+        before: "a=1",
+        state_after: Some("a=2"),
+        timeline: "m",
+        expected: "a=2",
+        undo: "-1:a<1",
+        ..DELTA
+    });
 }
 
 #[test]
@@ -197,5 +231,12 @@ fn state_after_overrules_the_timeline() {
 
 #[test]
 fn what_state_after_does_not_mention_ends_as_it_began() {
-    check(&Case { before: "a=1", state_after: Some(""), timeline: "a=2", expected: "a=1", undo: "0:a<1 1:a<2", ..DELTA });
+    check(&Case {
+        before: "a=1",
+        state_after: Some(""),
+        timeline: "a=2",
+        expected: "a=1",
+        undo: "0:a<1 1:a<2",
+        ..DELTA
+    });
 }

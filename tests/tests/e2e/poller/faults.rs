@@ -168,7 +168,7 @@ async fn after_a_refresh_the_device_goes_on_where_it_was() {
     chain.next().await;
     homeserver.is_polled_with("s1").await;
     homeserver.revoke(
-        &alice,
+        alice,
         json!({"errcode": "M_UNKNOWN_TOKEN", "error": "expired", "soft_logout": true}),
     );
     eventually("the token to be refused", async || {
