@@ -71,24 +71,29 @@ impl Store {
 
     /// Records that a `since` of `GET /sync` covers everything up to `seq`, and purges what every
     /// live session has now acknowledged. Sessions not used since `live_since` (milliseconds) are dead.
+    /// Gives what v2 has acknowledged in all; it never moves backwards.
     pub async fn acknowledge_v2(
         &self,
         account_id: AccountId,
         device: DeviceNid,
         seq: InboxSeq,
         live_since: i64,
-    ) -> Result<(), Error> {
+    ) -> Result<InboxSeq, Error> {
         let tx = self.tx("device_inbox::acknowledge_v2").await?;
-        tx.execute(
-            "-- device_inbox::acknowledge_v2
-            UPDATE devices
-            SET v2_acked = GREATEST(v2_acked, $2)
-            WHERE device_nid = $1",
-            &[&device.0, &seq.0],
-        )
-        .await?;
+        let row = tx
+            .query_opt(
+                "-- device_inbox::acknowledge_v2
+                UPDATE devices
+                SET v2_acked = GREATEST(v2_acked, $2)
+                WHERE device_nid = $1
+                RETURNING v2_acked",
+                &[&device.0, &seq.0],
+            )
+            .await?;
         purge(&tx, account_id, device, live_since).await?;
-        tx.commit().await
+        tx.commit().await?;
+        // A device that was just logged out has acknowledged what it says.
+        Ok(row.map_or(seq, |row| InboxSeq(row.get("v2_acked"))))
     }
 }
 

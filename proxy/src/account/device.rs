@@ -129,14 +129,15 @@ impl Device {
         });
     }
 
-    /// Whether `seq` is more than what v2 is known to have acknowledged; remembers it.
-    pub(crate) fn v2_acknowledges(&self, seq: InboxSeq) -> bool {
+    /// What v2 has acknowledged, as far as this process knows.
+    pub(crate) fn v2_acked(&self) -> Option<InboxSeq> {
+        *self.v2_acked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The store says that v2 has acknowledged this much.
+    pub(crate) fn set_v2_acked(&self, acked: InboxSeq) {
         let mut known = self.v2_acked.lock().unwrap_or_else(PoisonError::into_inner);
-        let news = known.is_none_or(|known| seq > known);
-        if news {
-            *known = Some(seq);
-        }
-        news
+        *known = known.max(Some(acked));
     }
 
     /// Changes when upstream has told this device's own part for the first time.

@@ -133,7 +133,7 @@ fn ephemeral<'a>(raw: &'a RawValue, update: &mut RoomUpdate, rejected: &mut Reje
             None => rejected.push(("receipts of an unknown shape", raw)),
         },
         (event_type, _) => {
-            tracing::debug!(?event_type, "dropped an ephemeral event of an unknown kind")
+            tracing::debug!(?event_type, "dropped an ephemeral event of an unknown kind");
         }
     }
 }

@@ -32,7 +32,7 @@ impl SyncRequest {
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             match &*name {
                 "since" => {
-                    request.since = Some(value.into_owned()).filter(|since| !since.is_empty())
+                    request.since = Some(value.into_owned()).filter(|since| !since.is_empty());
                 }
                 "timeout" => request.timeout = timeout(&value)?,
                 "filter" => request.filter = Some(value.into_owned()),

@@ -126,7 +126,6 @@ impl Sync<'_> {
     async fn standing(&self, token: Option<SyncToken>) -> Result<Standing, Error> {
         let account = &self.requester.account;
         let device = &self.requester.device;
-        let account_id = account.account_id;
         // A token from the future (of a database that was restored) stands where we are.
         let since = token.map(|token| token.pos().min(account.pos()));
         let since = since.filter(|since| *since >= account.retained_from);
@@ -136,17 +135,31 @@ impl Sync<'_> {
             }
             _ => None,
         };
-        if let Some(covered) = covered {
-            if device.v2_acknowledges(covered) {
-                let expiry = i64::try_from(self.state.config.session_expiry.as_millis());
-                let live_since = now_ms().saturating_sub(expiry.unwrap_or(i64::MAX));
-                let store = &self.state.store;
-                store.acknowledge_v2(account_id, device.device_nid, covered, live_since).await?;
+        let inbox = match covered {
+            Some(covered) => self.acknowledge(covered).await?,
+            None => {
+                let acked = self.state.store.v2_acked(device.device_nid).await?;
+                acked.unwrap_or(InboxSeq(0))
             }
-            return Ok(Standing { since, inbox: covered });
+        };
+        Ok(Standing { since, inbox })
+    }
+
+    /// Records what a `since` covers of the inbox, and gives what is not to be sent again: what any
+    /// `since` has covered so far.
+    async fn acknowledge(&self, covered: InboxSeq) -> Result<InboxSeq, Error> {
+        let device = &self.requester.device;
+        if let Some(acked) = device.v2_acked().filter(|acked| *acked >= covered) {
+            return Ok(acked);
         }
-        let acked = self.state.store.v2_acked(device.device_nid).await?;
-        Ok(Standing { since, inbox: acked.unwrap_or(InboxSeq(0)) })
+        let expiry = i64::try_from(self.state.config.session_expiry.as_millis());
+        let live_since = now_ms().saturating_sub(expiry.unwrap_or(i64::MAX));
+        let account_id = self.requester.account.account_id;
+        let store = &self.state.store;
+        let acked =
+            store.acknowledge_v2(account_id, device.device_nid, covered, live_since).await?;
+        device.set_v2_acked(acked);
+        Ok(acked)
     }
 
     /// Waits until there is something to say.

@@ -51,7 +51,7 @@ impl<'a> Writer<'a> {
         if !top.account_data.is_empty() {
             let out = object.key("account_data");
             events(out, |out| {
-                write_list(&top.account_data, out, |event, out| out.extend_from_slice(event))
+                write_list(&top.account_data, out, |event, out| out.extend_from_slice(event));
             });
         }
         if !top.presence.is_empty() {

@@ -21,7 +21,7 @@ pub(super) async fn load(
     let start_of = |room: &Wanted| {
         timelines.get(&room.head.room_nid).and_then(|timeline| timeline.start).unwrap_or(end)
     };
-    let mut at_start = query(state, requester, rooms, timelines, view, &start_of).await?;
+    let mut at_start = query(state, requester, rooms, view, &start_of).await?;
     let hidden = behind_filter(state, requester, rooms, timelines, view, &start_of, end).await?;
     let mut members = lazy_members(state, requester, rooms, timelines, view, &start_of).await?;
 
@@ -58,7 +58,6 @@ async fn query(
     state: &State,
     requester: &Requester,
     rooms: &[Wanted],
-    timelines: &HashMap<RoomNid, TimelineView>,
     view: &View<'_>,
     start_of: &impl Fn(&Wanted) -> Place,
 ) -> Result<HashMap<RoomNid, Vec<StateEvent>>, Error> {
@@ -74,9 +73,8 @@ async fn query(
         if since.is_some_and(|since| since >= at) {
             continue;
         }
-        let limited = timelines.get(&room.head.room_nid).is_some_and(|timeline| timeline.limited);
-        // In a gap every membership change is told, lazy loading or not.
-        let members = !view.lazy_load_members || (since.is_some() && limited);
+        // Every membership change in a gap is told, lazy loading or not; what was merely learnt is none.
+        let members = !view.lazy_load_members || since.is_some();
         let list = if members { &mut all } else { &mut without_members };
         list.push(StateQuery { room_nid: room.head.room_nid, at, since });
     }
