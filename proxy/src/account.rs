@@ -5,10 +5,14 @@
 //! it, requests read and await it. Sets of waiters never lock each other: each value is a `watch`.
 
 mod device;
+mod fresh;
 pub(crate) mod members;
 mod registry;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use bytes::Bytes;
 use dashmap::DashMap;
@@ -59,6 +63,10 @@ pub(crate) struct Account {
     /// Counts the occasions on which the main poll may have become vacant.
     candidates: watch::Sender<u64>,
     devices: DashMap<DeviceNid, Arc<Device>>,
+    /// Counts the writes that were answered through us. See `fresh`.
+    writes: AtomicU64,
+    /// The number of writes that somebody waits to see in a poll: pollers that began before ask anew.
+    demand: watch::Sender<u64>,
     /// Limits how many member lists are fetched from upstream at once.
     member_fetches: Semaphore,
 }
@@ -83,6 +91,8 @@ impl Account {
             main_device: watch::Sender::new(stored.main_device),
             candidates: watch::Sender::new(0),
             devices: DashMap::new(),
+            writes: AtomicU64::new(0),
+            demand: watch::Sender::new(0),
             member_fetches: Semaphore::new(MEMBER_FETCHES),
         }
     }
@@ -157,6 +167,21 @@ impl Account {
     /// Whether this process has a token to poll for a device with.
     pub(crate) fn has_token(&self, device_nid: DeviceNid) -> bool {
         self.devices.get(&device_nid).is_some_and(|device| device.has_token())
+    }
+
+    /// A write of the account was answered through us.
+    pub(crate) fn has_written(&self) {
+        self.writes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How many writes have been answered through us. A poll that begins now covers them.
+    pub(crate) fn writes(&self) -> u64 {
+        self.writes.load(Ordering::Acquire)
+    }
+
+    /// Changes when a request waits for a poll that covers its account's writes.
+    pub(crate) fn watch_demand(&self) -> watch::Receiver<u64> {
+        self.demand.subscribe()
     }
 
     /// Forgets devices that are logged out.

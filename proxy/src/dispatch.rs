@@ -89,6 +89,10 @@ async fn answer(
         Route::Members { room_id } => {
             passthrough::members(state, boxed(request), peer, &room_id).await
         }
+        Route::Forget { room_id } => {
+            passthrough::write(state, boxed(request), peer, Some(&room_id)).await
+        }
+        Route::Write => passthrough::write(state, boxed(request), peer, None).await,
         Route::PassThrough => state.forwarder.forward(boxed(request), peer).await,
     }
 }

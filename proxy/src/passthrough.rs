@@ -17,9 +17,11 @@ mod members;
 mod messages;
 mod progress;
 mod query;
+mod write;
 
 pub(crate) use self::forward::Forwarder;
 pub(crate) use self::login::{Place, rewrite_base_url};
 pub(crate) use self::logout::{Extent, log_out};
 pub(crate) use self::members::members;
 pub(crate) use self::messages::messages;
+pub(crate) use self::write::write;

@@ -13,7 +13,7 @@ mod light;
 mod main;
 mod outcome;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     account::{Account, Device},
@@ -126,6 +126,14 @@ impl Poller {
                 }
             }
         }
+    }
+
+    /// How long upstream may hold the next poll: not at all while somebody waits for writes that are not
+    /// covered yet. Synapse answers a question that it has answered within two minutes from its cache, so
+    /// no two such polls ask for quite the same.
+    fn hold(&self, long: Duration) -> Duration {
+        let demand = *self.account.watch_demand().borrow();
+        if demand > self.device.covered() { Duration::from_millis(demand % 50 + 1) } else { long }
     }
 
     fn is_main(&self) -> bool {

@@ -41,6 +41,13 @@ pub(crate) enum Route {
         /// The room, decoded.
         room_id: String,
     },
+    /// `POST …/rooms/{room_id}/forget`
+    Forget {
+        /// The room, decoded.
+        room_id: String,
+    },
+    /// Any other request of a client that may change what its account's next sync says.
+    Write,
     /// `GET /_syncv3/ping`
     Ping,
     /// Everything else that the homeserver answers.
@@ -87,10 +94,36 @@ pub(crate) fn route(method: &Method, raw_path: &str, forwarding: Forwarding) -> 
             ["rooms", room_id, "members"] if get => {
                 Route::Members { room_id: (*room_id).to_owned() }
             }
+            ["rooms", room_id, "forget"] if post => {
+                Route::Forget { room_id: (*room_id).to_owned() }
+            }
+            rest if is_write(method, rest) => Route::Write,
             _ => Route::PassThrough,
         },
         _ => Route::PassThrough,
     }
+}
+
+/// Whether a client endpoint may change what a sync says. Those left out are questions in the form of a
+/// POST, and logins, which have no account yet.
+fn is_write(method: &Method, path: &[&str]) -> bool {
+    let changes = [Method::POST, Method::PUT, Method::DELETE].contains(method);
+    let asks = match path {
+        ["keys", what] => ["query", "claim"].contains(what),
+        ["user", _, what] => *what == "filter",
+        [what, ..] => [
+            "search",
+            "publicRooms",
+            "refresh",
+            "register",
+            "login",
+            "user_directory",
+            "org.matrix.simplified_msc3575",
+        ]
+        .contains(what),
+        [] => true,
+    };
+    changes && !asks
 }
 
 /// The sync paths, spelt as they should be.

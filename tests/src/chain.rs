@@ -22,20 +22,13 @@ pub struct Chain {
 impl Chain {
     /// The chain before its first request.
     pub const fn new(client: Client) -> Self {
-        Self {
-            client,
-            since: None,
-            filter: None,
-        }
+        Self { client, since: None, filter: None }
     }
 
     /// The same chain with an inline filter on every request.
     #[must_use]
     pub fn filtered(self, filter: Value) -> Self {
-        Self {
-            filter: Some(filter),
-            ..self
-        }
+        Self { filter: Some(filter), ..self }
     }
 
     /// The token that the next request will send.
@@ -57,12 +50,8 @@ impl Chain {
 
     /// Moves the chain on behind a reply.
     pub fn absorb(&mut self, reply: &Value) {
-        self.since = Some(
-            reply["next_batch"]
-                .as_str()
-                .expect("every sync has a next_batch")
-                .to_owned(),
-        );
+        self.since =
+            Some(reply["next_batch"].as_str().expect("every sync has a next_batch").to_owned());
     }
 
     /// One request that returns at once.
@@ -98,7 +87,6 @@ impl Chain {
 
     /// Polls until a reply fulfils the condition, and returns that reply.
     pub async fn until_reply(&mut self, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
-        self.until(what, |reply| condition(reply).then(|| reply.clone()))
-            .await
+        self.until(what, |reply| condition(reply).then(|| reply.clone())).await
     }
 }

@@ -55,18 +55,10 @@ impl Client {
             "password": password,
             "device_id": device_id,
         });
-        let reply = nobody
-            .post("/_matrix/client/v3/login")
-            .without_token()
-            .json(&body)
-            .send()
-            .await
-            .ok();
+        let reply =
+            nobody.post("/_matrix/client/v3/login").without_token().json(&body).send().await.ok();
         let text = |key: &str| {
-            reply[key]
-                .as_str()
-                .unwrap_or_else(|| panic!("no `{key}` in {reply}"))
-                .to_owned()
+            reply[key].as_str().unwrap_or_else(|| panic!("no `{key}` in {reply}")).to_owned()
         };
         Self {
             user_id: text("user_id"),
@@ -79,19 +71,13 @@ impl Client {
     /// The same device, talking to another server: past the proxy, or through another one.
     #[must_use]
     pub fn at(&self, base: &str) -> Self {
-        Self {
-            base: base.to_owned(),
-            ..self.clone()
-        }
+        Self { base: base.to_owned(), ..self.clone() }
     }
 
     /// The same device with connections of its own, for the use in another task.
     #[must_use]
     pub fn on_new_connections(&self) -> Self {
-        Self {
-            http: request::http_client(),
-            ..self.clone()
-        }
+        Self { http: request::http_client(), ..self.clone() }
     }
 
     /// The chain of a v2 sync loop, before its first request.
@@ -106,10 +92,7 @@ impl Client {
 
     /// POST `/logout`.
     pub async fn logout(&self) -> Reply {
-        self.post("/_matrix/client/v3/logout")
-            .json(&json!({}))
-            .send()
-            .await
+        self.post("/_matrix/client/v3/logout").json(&json!({})).send().await
     }
 
     /// GET `/account/whoami`.
@@ -119,10 +102,7 @@ impl Client {
 
     /// GET `/account/whoami` with another access token.
     pub async fn whoami_with(&self, access_token: &str) -> Reply {
-        self.get("/_matrix/client/v3/account/whoami")
-            .token(access_token)
-            .send()
-            .await
+        self.get("/_matrix/client/v3/account/whoami").token(access_token).send().await
     }
 
     /// PUT `/sendToDevice` to one device.
@@ -138,10 +118,7 @@ impl Client {
 
     /// POST `/keys/upload`.
     pub async fn upload_keys(&self, body: &Value) -> Reply {
-        self.post("/_matrix/client/v3/keys/upload")
-            .json(body)
-            .send()
-            .await
+        self.post("/_matrix/client/v3/keys/upload").json(body).send().await
     }
 
     /// POST `/user/{me}/filter`; returns the filter's ID.
@@ -162,25 +139,13 @@ impl Client {
 
     /// PUT the own presence.
     pub async fn set_presence(&self, presence: &str, status: &str) -> Reply {
-        let path = format!(
-            "/_matrix/client/v3/presence/{}/status",
-            encode(&self.user_id)
-        );
-        self.put(&path)
-            .json(&json!({"presence": presence, "status_msg": status}))
-            .send()
-            .await
+        let path = format!("/_matrix/client/v3/presence/{}/status", encode(&self.user_id));
+        self.put(&path).json(&json!({"presence": presence, "status_msg": status})).send().await
     }
 
     /// PUT the own display name, everywhere.
     pub async fn set_displayname(&self, name: &str) -> Reply {
-        let path = format!(
-            "/_matrix/client/v3/profile/{}/displayname",
-            encode(&self.user_id)
-        );
-        self.put(&path)
-            .json(&json!({"displayname": name}))
-            .send()
-            .await
+        let path = format!("/_matrix/client/v3/profile/{}/displayname", encode(&self.user_id));
+        self.put(&path).json(&json!({"displayname": name})).send().await
     }
 }

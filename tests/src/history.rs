@@ -17,11 +17,7 @@ pub struct RoomHistory {
 impl RoomHistory {
     /// Nothing seen yet.
     pub fn of(room_id: &str) -> Self {
-        Self {
-            room_id: room_id.to_owned(),
-            events: Vec::new(),
-            gaps: 0,
-        }
+        Self { room_id: room_id.to_owned(), events: Vec::new(), gaps: 0 }
     }
 
     /// How many gaps had to be filled.
@@ -41,28 +37,18 @@ impl RoomHistory {
 
     /// The bodies of the messages, in the order in which a user would read them.
     pub fn bodies(&self) -> Vec<&str> {
-        self.events
-            .iter()
-            .filter_map(|event| event["content"]["body"].as_str())
-            .collect()
+        self.events.iter().filter_map(|event| event["content"]["body"].as_str()).collect()
     }
 
     /// The event IDs, in order.
     pub fn event_ids(&self) -> Vec<&str> {
-        self.events
-            .iter()
-            .map(|event| event["event_id"].as_str().unwrap())
-            .collect()
+        self.events.iter().map(|event| event["event_id"].as_str().unwrap()).collect()
     }
 
     /// Takes the first sync of a chain: its timeline is where this history begins.
     pub fn begin(&mut self, reply: &Value) {
         assert!(self.events.is_empty(), "a history begins once");
-        self.events.extend(
-            matchers::timeline(reply, &self.room_id)
-                .into_iter()
-                .cloned(),
-        );
+        self.events.extend(matchers::timeline(reply, &self.room_id).into_iter().cloned());
     }
 
     /// Takes an incremental sync that was asked for with `since`, and fills the gap if it left one.
@@ -80,11 +66,7 @@ impl RoomHistory {
                 .expect("a limited timeline has a prev_batch");
             self.fill_gap(client, since, prev_batch, random).await;
         }
-        self.events.extend(
-            matchers::timeline(reply, &self.room_id)
-                .into_iter()
-                .cloned(),
-        );
+        self.events.extend(matchers::timeline(reply, &self.room_id).into_iter().cloned());
     }
 
     /// Pages back from the first sync's `prev_batch` to the beginning of the room.
@@ -143,8 +125,6 @@ impl RoomHistory {
     }
 
     fn knows(&self, event: &Value) -> bool {
-        self.events
-            .iter()
-            .any(|known| known["event_id"] == event["event_id"])
+        self.events.iter().any(|known| known["event_id"] == event["event_id"])
     }
 }

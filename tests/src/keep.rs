@@ -45,20 +45,11 @@ impl Kept {
     ///
     /// Both run in process groups of their own, so that Ctrl-C reaches this process alone and the watcher does the rest.
     pub fn spawn(command: &mut Command, last_signal: Signal) -> Self {
-        let child = command
-            .stdin(Stdio::null())
-            .process_group(0)
-            .spawn()
-            .unwrap_or_else(|error| {
-                panic!("cannot start {}: {error}", command.get_program().display())
-            });
+        let child = command.stdin(Stdio::null()).process_group(0).spawn().unwrap_or_else(|error| {
+            panic!("cannot start {}: {error}", command.get_program().display())
+        });
         let watcher = Command::new("sh")
-            .args([
-                "-c",
-                r#"read -r _ || kill -s "$1" "$2""#,
-                "watcher",
-                last_signal.name(),
-            ])
+            .args(["-c", r#"read -r _ || kill -s "$1" "$2""#, "watcher", last_signal.name()])
             .arg(child.id().to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -86,12 +77,7 @@ impl Kept {
             .arg(self.child.id().to_string())
             .status()
             .unwrap();
-        assert!(
-            done.success(),
-            "cannot send SIG{} to process {}",
-            signal.name(),
-            self.child.id()
-        );
+        assert!(done.success(), "cannot send SIG{} to process {}", signal.name(), self.child.id());
     }
 
     /// Sends a signal and waits for the child to end; after ten seconds it is killed.

@@ -29,15 +29,9 @@ impl Lab {
     pub async fn shared() -> Self {
         static PROXY: OnceCell<Arc<Proxy>> = OnceCell::const_new();
         let (synapse, postgres) = tokio::join!(shared_synapse(), shared_postgres());
-        let proxy = PROXY
-            .get_or_init(async || new_proxy(&synapse, &postgres, &[]).await)
-            .await
-            .clone();
-        Self {
-            synapse,
-            postgres,
-            proxy,
-        }
+        let proxy =
+            PROXY.get_or_init(async || new_proxy(&synapse, &postgres, &[]).await).await.clone();
+        Self { synapse, postgres, proxy }
     }
 
     /// A proxy of its own, on a fresh database, for tests that kill the proxy.
@@ -49,11 +43,7 @@ impl Lab {
     pub async fn with_own_proxy_and_flags(flags: &[&str]) -> Self {
         let (synapse, postgres) = tokio::join!(shared_synapse(), shared_postgres());
         let proxy = new_proxy(&synapse, &postgres, flags).await;
-        Self {
-            synapse,
-            postgres,
-            proxy,
-        }
+        Self { synapse, postgres, proxy }
     }
 
     /// A proxy and a Postgres of its own, for tests that stop the database.
@@ -61,11 +51,7 @@ impl Lab {
         let (synapse, postgres) = tokio::join!(shared_synapse(), Postgres::start());
         let postgres = Arc::new(postgres);
         let proxy = new_proxy(&synapse, &postgres, &[]).await;
-        Self {
-            synapse,
-            postgres,
-            proxy,
-        }
+        Self { synapse, postgres, proxy }
     }
 
     /// A proxy and a Synapse of its own, for tests that stop the homeserver.
@@ -73,21 +59,13 @@ impl Lab {
         let (synapse, postgres) = tokio::join!(Synapse::start(), shared_postgres());
         let synapse = Arc::new(synapse);
         let proxy = new_proxy(&synapse, &postgres, &[]).await;
-        Self {
-            synapse,
-            postgres,
-            proxy,
-        }
+        Self { synapse, postgres, proxy }
     }
 
     /// Where clients connect: to the proxy. With `TEST_DIRECT` set, to Synapse itself, which shows whether a v2 test
     /// asks for what Synapse does.
     pub fn url(&self) -> String {
-        if past_the_proxy() {
-            self.synapse.url()
-        } else {
-            self.proxy.url()
-        }
+        if past_the_proxy() { self.synapse.url() } else { self.proxy.url() }
     }
 
     /// A new user, logged in through the proxy. The user ID begins with `name` and has a number after it.
@@ -95,8 +73,7 @@ impl Lab {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         let localpart = format!("{name}-{}", COUNTER.fetch_add(1, Ordering::Relaxed));
         self.synapse.register(&localpart).await;
-        self.log_in(&localpart, &format!("{}PHONE", name.to_uppercase()))
-            .await
+        self.log_in(&localpart, &format!("{}PHONE", name.to_uppercase())).await
     }
 
     /// A new user who talks to Synapse past the proxy.
@@ -106,14 +83,8 @@ impl Lab {
 
     /// Another device of a user.
     pub async fn second_device(&self, user: &Client) -> Client {
-        let localpart = user
-            .user_id
-            .trim_start_matches('@')
-            .split(':')
-            .next()
-            .unwrap_or_default();
-        self.log_in(localpart, &format!("{}SECOND", user.device_id))
-            .await
+        let localpart = user.user_id.trim_start_matches('@').split(':').next().unwrap_or_default();
+        self.log_in(localpart, &format!("{}SECOND", user.device_id)).await
     }
 
     /// The same device, talking to Synapse past the proxy.
@@ -142,18 +113,12 @@ impl Drop for Lab {
 /// The Postgres that most tests share; each takes a database of its own.
 pub async fn shared_postgres() -> Arc<Postgres> {
     static POSTGRES: OnceCell<Arc<Postgres>> = OnceCell::const_new();
-    POSTGRES
-        .get_or_init(async || Arc::new(Postgres::start().await))
-        .await
-        .clone()
+    POSTGRES.get_or_init(async || Arc::new(Postgres::start().await)).await.clone()
 }
 
 async fn shared_synapse() -> Arc<Synapse> {
     static SYNAPSE: OnceCell<Arc<Synapse>> = OnceCell::const_new();
-    SYNAPSE
-        .get_or_init(async || Arc::new(Synapse::start().await))
-        .await
-        .clone()
+    SYNAPSE.get_or_init(async || Arc::new(Synapse::start().await)).await.clone()
 }
 
 async fn new_proxy(synapse: &Synapse, postgres: &Postgres, flags: &[&str]) -> Arc<Proxy> {

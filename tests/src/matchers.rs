@@ -48,34 +48,22 @@ pub fn messages<'a>(reply: &'a Value, room_id: &str) -> Vec<&'a str> {
 
 /// The texts of those events that have one.
 pub fn bodies<'a>(events: &[&'a Value]) -> Vec<&'a str> {
-    events
-        .iter()
-        .filter_map(|event| event["content"]["body"].as_str())
-        .collect()
+    events.iter().filter_map(|event| event["content"]["body"].as_str()).collect()
 }
 
 /// The types of events.
 pub fn types<'a>(events: &[&'a Value]) -> Vec<&'a str> {
-    events
-        .iter()
-        .filter_map(|event| event["type"].as_str())
-        .collect()
+    events.iter().filter_map(|event| event["type"].as_str()).collect()
 }
 
 /// The events of one type.
 pub fn of_type<'a>(events: &[&'a Value], event_type: &str) -> Vec<&'a Value> {
-    events
-        .iter()
-        .copied()
-        .filter(|event| event["type"] == event_type)
-        .collect()
+    events.iter().copied().filter(|event| event["type"] == event_type).collect()
 }
 
 /// The content of the first event of a type, `null` where there is none.
 pub fn content_of<'a>(events: &[&'a Value], event_type: &str) -> &'a Value {
-    of_type(events, event_type)
-        .first()
-        .map_or(&Value::Null, |event| &event["content"])
+    of_type(events, event_type).first().map_or(&Value::Null, |event| &event["content"])
 }
 
 /// The state that a joined room's reply brings for a type and state key.
@@ -85,11 +73,7 @@ pub fn state<'a>(
     event_type: &str,
     state_key: &str,
 ) -> Option<&'a Value> {
-    find_state(
-        &events(&joined(reply, room_id)["state"]),
-        event_type,
-        state_key,
-    )
+    find_state(&events(&joined(reply, room_id)["state"]), event_type, state_key)
 }
 
 /// The event of a type and state key among events.
@@ -107,10 +91,8 @@ pub fn find_state<'a>(
 /// The users whose membership a joined room's state brings, sorted.
 pub fn members_in_state<'a>(reply: &'a Value, room_id: &str) -> Vec<&'a str> {
     let members = of_type(&events(&joined(reply, room_id)["state"]), "m.room.member");
-    let mut users: Vec<&str> = members
-        .iter()
-        .filter_map(|event| event["state_key"].as_str())
-        .collect();
+    let mut users: Vec<&str> =
+        members.iter().filter_map(|event| event["state_key"].as_str()).collect();
     users.sort_unstable();
     users
 }
@@ -119,21 +101,12 @@ pub fn members_in_state<'a>(reply: &'a Value, room_id: &str) -> Vec<&'a str> {
 pub fn typing<'a>(reply: &'a Value, room_id: &str) -> Option<Vec<&'a str>> {
     let ephemeral = events(&joined(reply, room_id)["ephemeral"]);
     let event = of_type(&ephemeral, "m.typing").first().copied()?;
-    Some(
-        event["content"]["user_ids"]
-            .as_array()?
-            .iter()
-            .filter_map(Value::as_str)
-            .collect(),
-    )
+    Some(event["content"]["user_ids"].as_array()?.iter().filter_map(Value::as_str).collect())
 }
 
 /// The numbers `n` in the content of to-device messages: how tests mark an order.
 pub fn numbers(to_device: &Value) -> Vec<u64> {
-    events(to_device)
-        .iter()
-        .filter_map(|event| event["content"]["n"].as_u64())
-        .collect()
+    events(to_device).iter().filter_map(|event| event["content"]["n"].as_u64()).collect()
 }
 
 /// Checks that text does not occur anywhere in a reply.

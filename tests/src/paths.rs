@@ -11,10 +11,7 @@ use std::sync::{Mutex, OnceLock};
 
 /// The root of the repository.
 pub fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap()
-        .to_path_buf()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
 }
 
 /// The `syncv3` binary of the profile these tests were built with.
@@ -47,11 +44,7 @@ pub fn free_port() -> u16 {
     let mut handed_out = HANDED_OUT.lock().unwrap();
     let handed_out = handed_out.get_or_insert_default();
     loop {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         if handed_out.insert(port) {
             return port;
         }

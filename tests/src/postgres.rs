@@ -33,11 +33,7 @@ impl Postgres {
     /// Initialises and starts a server, and waits until it accepts connections.
     pub async fn start() -> Self {
         let directory = paths::scratch("postgres");
-        let postgres = Self {
-            binaries: binaries(),
-            directory,
-            process: Mutex::new(None),
-        };
+        let postgres = Self { binaries: binaries(), directory, process: Mutex::new(None) };
         postgres.initialise();
         postgres.launch();
         postgres.accepts_connections().await;
@@ -49,24 +45,13 @@ impl Postgres {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         let name = format!("syncv3_{}", COUNTER.fetch_add(1, Ordering::Relaxed));
         let administrator = self.administrative().connect().await.unwrap();
-        administrator
-            .batch_execute(&format!("CREATE DATABASE {name}"))
-            .await
-            .unwrap();
-        Database {
-            name,
-            socket_directory: self.directory.clone(),
-        }
+        administrator.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
+        Database { name, socket_directory: self.directory.clone() }
     }
 
     /// Shuts the server down, disconnecting everyone.
     pub fn stop(&self) {
-        let process = self
-            .process
-            .lock()
-            .unwrap()
-            .take()
-            .expect("Postgres is running");
+        let process = self.process.lock().unwrap().take().expect("Postgres is running");
         assert!(process.stop(Signal::Int), "Postgres does not shut down");
     }
 
@@ -102,11 +87,7 @@ impl Postgres {
     }
 
     fn launch(&self) {
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(self.log())
-            .unwrap();
+        let log = File::options().create(true).append(true).open(self.log()).unwrap();
         let mut command = self.command("postgres");
         command
             .arg("-D")
@@ -114,14 +95,7 @@ impl Postgres {
             .arg("-k")
             .arg(&self.directory)
             // The machine does not lose power in these tests, so waiting for the disk would only cost time.
-            .args([
-                "-c",
-                "listen_addresses=",
-                "-c",
-                "fsync=off",
-                "-c",
-                "max_connections=300",
-            ])
+            .args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=300"])
             .stdout(log.try_clone().unwrap())
             .stderr(log);
         *self.process.lock().unwrap() = Some(Kept::spawn(&mut command, Signal::Quit));
@@ -131,10 +105,7 @@ impl Postgres {
         let database = self.administrative();
         eventually("Postgres to accept connections", async || {
             if let Some(status) = self.process.lock().unwrap().as_mut().and_then(Kept::exited) {
-                panic!(
-                    "Postgres ended with {status}:\n{}",
-                    paths::tail(&self.log(), 20)
-                );
+                panic!("Postgres ended with {status}:\n{}", paths::tail(&self.log(), 20));
             }
             database.connect().await.ok()
         })
@@ -152,10 +123,7 @@ impl Postgres {
     }
 
     fn administrative(&self) -> Database {
-        Database {
-            name: "postgres".to_owned(),
-            socket_directory: self.directory.clone(),
-        }
+        Database { name: "postgres".to_owned(), socket_directory: self.directory.clone() }
     }
 
     fn data(&self) -> PathBuf {
@@ -188,13 +156,7 @@ impl Database {
 
     /// The result of a query for one number.
     pub async fn count(&self, query: &str) -> i64 {
-        self.connect()
-            .await
-            .unwrap()
-            .query_one(query, &[])
-            .await
-            .unwrap()
-            .get(0)
+        self.connect().await.unwrap().query_one(query, &[]).await.unwrap().get(0)
     }
 }
 
@@ -206,20 +168,12 @@ fn binaries() -> PathBuf {
         .flatten()
         .filter_map(|entry| {
             let entry = entry.ok()?;
-            Some((
-                entry.file_name().to_str()?.parse().ok()?,
-                entry.path().join("bin"),
-            ))
+            Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin")))
         })
         .collect();
     versions.sort();
     std::env::split_paths(&search_path)
-        .chain(
-            versions
-                .into_iter()
-                .rev()
-                .map(|(_version, directory)| directory),
-        )
+        .chain(versions.into_iter().rev().map(|(_version, directory)| directory))
         .find(|directory| directory.join("initdb").exists() && directory.join("postgres").exists())
         .expect("Postgres is not installed: run tests/setup postgres")
 }

@@ -66,32 +66,15 @@ impl Proxy {
 
     /// Ends the process with SIGKILL: it gets no chance to finish anything.
     pub fn kill9(&self) {
-        drop(
-            self.process
-                .lock()
-                .unwrap()
-                .take()
-                .expect("the proxy is running"),
-        );
+        drop(self.process.lock().unwrap().take().expect("the proxy is running"));
     }
 
     /// Asks the process to end, as a service manager does, and checks that it does so in time.
     pub async fn stop(&self) {
-        let process = self
-            .process
-            .lock()
-            .unwrap()
-            .take()
-            .expect("the proxy is running");
+        let process = self.process.lock().unwrap().take().expect("the proxy is running");
         // The wait blocks, and the test's own clients may be what the proxy is draining.
-        let ended = tokio::task::spawn_blocking(move || process.stop(Signal::Term))
-            .await
-            .unwrap();
-        assert!(
-            ended,
-            "the proxy does not end within ten seconds of SIGTERM\n{}",
-            self.log_tail()
-        );
+        let ended = tokio::task::spawn_blocking(move || process.stop(Signal::Term)).await.unwrap();
+        assert!(ended, "the proxy does not end within ten seconds of SIGTERM\n{}", self.log_tail());
     }
 
     /// Starts the process again after [`Proxy::kill9`] or [`Proxy::stop`]. Returns when it was started, for those who measure.
@@ -115,13 +98,7 @@ impl Proxy {
 
     /// The most memory that the process has ever held, in KiB.
     pub fn peak_memory_kib(&self) -> u64 {
-        let id = self
-            .process
-            .lock()
-            .unwrap()
-            .as_ref()
-            .expect("the proxy is running")
-            .id();
+        let id = self.process.lock().unwrap().as_ref().expect("the proxy is running").id();
         let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
         let line = status
             .lines()
@@ -136,19 +113,10 @@ impl Proxy {
     }
 
     fn launch(&self) -> Instant {
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(self.log())
-            .unwrap();
+        let log = File::options().create(true).append(true).open(self.log()).unwrap();
         let mut command = Command::new(paths::syncv3());
         command
-            .args([
-                "-server",
-                &self.server,
-                "-db",
-                &self.database.connection_string(),
-            ])
+            .args(["-server", &self.server, "-db", &self.database.connection_string()])
             .args([
                 "-port",
                 &self.address(),

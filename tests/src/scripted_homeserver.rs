@@ -39,18 +39,10 @@ impl ScriptedHomeserver {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (script, log) = (Arc::new(Script::default()), Arc::new(Log::default()));
-        let accepting = tokio::spawn(serve::accept(
-            listener,
-            Arc::clone(&script),
-            Arc::clone(&log),
-        ))
-        .abort_handle();
-        Self {
-            port,
-            script,
-            log,
-            accepting,
-        }
+        let accepting =
+            tokio::spawn(serve::accept(listener, Arc::clone(&script), Arc::clone(&log)))
+                .abort_handle();
+        Self { port, script, log, accepting }
     }
 
     /// The URL of this homeserver.
@@ -107,11 +99,7 @@ impl ScriptedHomeserver {
 
     /// The requests so far whose path contains this text.
     pub fn seen_at(&self, part: &str) -> Vec<Seen> {
-        self.log
-            .all()
-            .into_iter()
-            .filter(|seen| seen.target.contains(part))
-            .collect()
+        self.log.all().into_iter().filter(|seen| seen.target.contains(part)).collect()
     }
 
     /// The `since` of each sync so far, in order.
@@ -124,11 +112,8 @@ impl ScriptedHomeserver {
         eventually(
             &format!("a poll with since={since}; there were {:?}", self.polled()),
             async || {
-                let polls = self
-                    .polled()
-                    .iter()
-                    .filter(|polled| polled.as_deref() == Some(since))
-                    .count();
+                let polls =
+                    self.polled().iter().filter(|polled| polled.as_deref() == Some(since)).count();
                 (polls > 0).then_some(polls)
             },
         )
@@ -169,11 +154,7 @@ pub fn first_sync(user_id: &str, room_id: &str, next_batch: &str, texts: &[&str]
         })
     };
     reply["rooms"]["join"][room_id]["state"]["events"] = json!([
-        state(
-            "m.room.create",
-            "",
-            json!({"room_version": "10", "creator": user_id})
-        ),
+        state("m.room.create", "", json!({"room_version": "10", "creator": user_id})),
         state("m.room.member", user_id, json!({"membership": "join"})),
     ]);
     reply

@@ -40,12 +40,7 @@ impl Session {
 
     /// Moves the session on behind a reply.
     pub fn absorb(&mut self, reply: &Value) {
-        self.next = Some(
-            reply["next"]
-                .as_str()
-                .expect("every v3 reply has a next")
-                .to_owned(),
-        );
+        self.next = Some(reply["next"].as_str().expect("every v3 reply has a next").to_owned());
     }
 
     /// One request that returns at once.
@@ -62,12 +57,7 @@ impl Session {
 
     /// One request, with nothing changed, that waits.
     pub async fn poll(&mut self) -> Value {
-        let reply = self
-            .request(&json!({}))
-            .timeout(LONG_POLL)
-            .send()
-            .await
-            .ok();
+        let reply = self.request(&json!({})).timeout(LONG_POLL).send().await.ok();
         self.absorb(&reply);
         reply
     }

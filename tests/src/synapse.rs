@@ -50,24 +50,13 @@ impl Synapse {
 
     /// Shuts the server down.
     pub async fn stop(&self) {
-        let process = self
-            .process
-            .lock()
-            .unwrap()
-            .take()
-            .expect("Synapse is running");
-        tokio::task::spawn_blocking(move || process.stop(Signal::Term))
-            .await
-            .unwrap();
+        let process = self.process.lock().unwrap().take().expect("Synapse is running");
+        tokio::task::spawn_blocking(move || process.stop(Signal::Term)).await.unwrap();
     }
 
     /// Starts the server again after [`Synapse::stop`].
     pub async fn start_again(&self) {
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(self.log())
-            .unwrap();
+        let log = File::options().create(true).append(true).open(self.log()).unwrap();
         let mut command = Command::new(Self::python());
         command
             .args(["-m", "synapse.app.homeserver", "-c"])
@@ -81,11 +70,7 @@ impl Synapse {
             if let Some(status) = self.process.lock().unwrap().as_mut().and_then(Kept::exited) {
                 panic!("Synapse ended with {status}\n{}", self.log_tail());
             }
-            let reply = nobody
-                .get("/_matrix/client/versions")
-                .try_send()
-                .await
-                .ok()?;
+            let reply = nobody.get("/_matrix/client/versions").try_send().await.ok()?;
             (reply.status == 200).then_some(())
         })
         .await;
@@ -95,14 +80,8 @@ impl Synapse {
     pub async fn register(&self, localpart: &str) {
         const PATH: &str = "/_synapse/admin/v1/register";
         let nobody = Client::anonymous(&self.url());
-        let nonce = nobody.get(PATH).send().await.ok()["nonce"]
-            .as_str()
-            .unwrap()
-            .to_owned();
-        let key = hmac::Key::new(
-            hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
-            SHARED_SECRET.as_bytes(),
-        );
+        let nonce = nobody.get(PATH).send().await.ok()["nonce"].as_str().unwrap().to_owned();
+        let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, SHARED_SECRET.as_bytes());
         let fields = [nonce.as_str(), localpart, PASSWORD, "notadmin"].join("\0");
         let mac = hmac::sign(&key, fields.as_bytes()).as_ref().iter().fold(
             String::new(),
@@ -112,12 +91,7 @@ impl Synapse {
             },
         );
         let body = json!({"nonce": nonce, "username": localpart, "password": PASSWORD, "admin": false, "mac": mac});
-        let _registered: Reply = nobody
-            .post(PATH)
-            .json(&body)
-            .send()
-            .await
-            .expect_status(200);
+        let _registered: Reply = nobody.post(PATH).json(&body).send().await.expect_status(200);
     }
 
     /// The end of the log, for the report of a failed test.
@@ -131,10 +105,7 @@ impl Synapse {
 
     fn python() -> PathBuf {
         let python = paths::repository().join(format!(".dev/synapse-{VERSION}/bin/python"));
-        assert!(
-            python.exists(),
-            "Synapse is not installed: run tests/setup synapse"
-        );
+        assert!(python.exists(), "Synapse is not installed: run tests/setup synapse");
         python
     }
 

@@ -25,10 +25,7 @@ pub async fn eventually_within<T>(
         if let Some(found) = look().await {
             return found;
         }
-        assert!(
-            Instant::now() < deadline,
-            "gave up after {patience:?} waiting for {what}"
-        );
+        assert!(Instant::now() < deadline, "gave up after {patience:?} waiting for {what}");
         look_away().await;
     }
 }

@@ -63,6 +63,8 @@ pub(crate) struct Device {
     key_counts: watch::Sender<KeyCounts>,
     /// Whether upstream has told this device's own part at least once.
     polled: watch::Sender<bool>,
+    /// How many of the account's writes its polls cover. Written by the poller after its commit.
+    covered: watch::Sender<u64>,
     /// The token to poll with: the latest that a client has used. `None` once upstream refused it.
     token: watch::Sender<Option<AccessToken>>,
     /// The device was logged out through us.
@@ -86,6 +88,7 @@ impl Device {
                 unused_fallback_key_types: stored.unused_fallback_key_types.clone(),
             }),
             polled: watch::Sender::new(is_main || stored.upstream_since.is_some()),
+            covered: watch::Sender::new(0),
             token: watch::Sender::new(None),
             logged_out: watch::Sender::new(false),
             presence: Mutex::new(None),
@@ -143,6 +146,21 @@ impl Device {
     /// Changes when upstream has told this device's own part for the first time.
     pub(crate) fn watch_polled(&self) -> watch::Receiver<bool> {
         self.polled.subscribe()
+    }
+
+    /// A poll that covers this many of the account's writes is stored.
+    pub(crate) fn cover(&self, writes: u64) {
+        self.covered.send_replace(writes);
+    }
+
+    /// How many of the account's writes its polls cover.
+    pub(crate) fn covered(&self) -> u64 {
+        *self.covered.borrow()
+    }
+
+    /// Changes when its polls cover more of the account's writes.
+    pub(crate) fn watch_covered(&self) -> watch::Receiver<u64> {
+        self.covered.subscribe()
     }
 
     /// A client has used this token: polls go on with it.

@@ -73,7 +73,7 @@ impl Accounts {
     }
 
     /// Waits until there is something to answer the requester from: its account's first poll is
-    /// stored, and upstream has told its device's own part.
+    /// stored, upstream has told its device's own part, and what the account wrote through us is in.
     pub(crate) async fn ensure_ready(
         &self,
         requester: &Requester,
@@ -100,6 +100,7 @@ impl Accounts {
         let device_deadline = deadline.min(Instant::now() + DEVICE_WAIT);
         // A device that upstream does not answer for is served without its own part for now.
         let _ = timeout_at(device_deadline, polled.wait_for(|polled| *polled)).await;
+        requester.account.cover_writes(&requester.device).await;
         Ok(())
     }
 

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::{
     clock::now_ms,
     error::causes,
@@ -47,6 +49,7 @@ impl Poller {
         &self,
         token: &AccessToken,
         query: &SyncQuery,
+        mut demand: watch::Receiver<u64>,
     ) -> Option<Result<bytes::Bytes, upstream::Error>> {
         let mut main_device = self.account.watch_main_device();
         let mut candidates = self.account.watch_candidates();
@@ -59,6 +62,7 @@ impl Poller {
             _ = main_device.changed() => None,
             _ = candidates.changed() => None,
             _ = current_token.changed() => None,
+            _ = demand.changed() => None,
         }
     }
 
@@ -73,13 +77,16 @@ impl Poller {
             Ok(None) => return LightOutcome::Other(Outcome::Refused),
             Err(error) => return LightOutcome::Other(outcome::of_store_failure(&error)),
         };
+        // Before anything is looked at, so that no demand falls in between.
+        let demand = self.account.watch_demand();
+        let writes = self.account.writes();
         let query = SyncQuery {
             since: since.clone(),
             filter: FILTER.to_owned(),
-            timeout,
+            timeout: self.hold(timeout),
             set_presence: self.device.presence().as_str(),
         };
-        let reply = match self.ask_light(token, &query).await {
+        let reply = match self.ask_light(token, &query, demand).await {
             Some(Ok(reply)) => reply,
             Some(Err(error)) => {
                 return LightOutcome::Other(self.light_failed(since.is_none(), &error).await);
@@ -103,6 +110,7 @@ impl Poller {
         match self.state.store.ingest_light(self.account.account_id, &poll).await {
             Ok(inbox_seq) => {
                 self.device.advance(inbox_seq, &poll.device);
+                self.device.cover(writes);
                 LightOutcome::Stored { messages: !poll.device.to_device.is_empty() }
             }
             Err(error) => LightOutcome::Other(outcome::of_store_failure(&error)),

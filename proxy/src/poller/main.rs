@@ -30,8 +30,15 @@ impl Poller {
             Err(error) => return outcome::of_store_failure(&error),
         };
         let since = account.upstream_since;
+        let writes = self.account.writes();
         match self.ask(token, since.clone(), tries).await {
-            Some(Ok(reply)) => self.store_main(since.as_deref(), &reply).await,
+            Some(Ok(reply)) => {
+                let outcome = self.store_main(since.as_deref(), &reply).await;
+                if outcome == Outcome::Stored {
+                    self.device.cover(writes);
+                }
+                outcome
+            }
             Some(Err(error)) => self.main_failed(since.is_none(), &error).await,
             None => Outcome::AskAgain,
         }
@@ -54,11 +61,16 @@ impl Poller {
         }
         let mut presence_wish = self.device.watch_presence();
         let mut current_token = self.device.watch_token();
+        let mut demand = self.account.watch_demand();
         let limit = if is_first { FIRST_TIMELINE_LIMIT } else { TIMELINE_LIMIT };
         let query = SyncQuery {
             since,
             filter: filter(limit),
-            timeout: timeout(is_first, tries),
+            timeout: if is_first {
+                vary(Duration::ZERO, tries)
+            } else {
+                vary(self.hold(LONG_POLL), tries)
+            },
             set_presence: self.device.presence().as_str(),
         };
         tokio::select! {
@@ -69,6 +81,7 @@ impl Poller {
             // poll is heavy, and is let finish.
             _ = presence_wish.changed(), if !is_first => None,
             _ = current_token.changed(), if !is_first => None,
+            _ = demand.changed(), if !is_first => None,
         }
     }
 
@@ -170,7 +183,6 @@ fn filter(timeline_limit: u32) -> String {
 
 /// Synapse answers a question that it has answered within two minutes from its cache: a try must
 /// differ from the one before it.
-fn timeout(is_first: bool, tries: u32) -> Duration {
-    let varied = Duration::from_millis(u64::from(tries % 50));
-    if is_first { varied } else { LONG_POLL + varied }
+fn vary(hold: Duration, tries: u32) -> Duration {
+    hold + Duration::from_millis(u64::from(tries % 50))
 }

@@ -103,7 +103,7 @@ fn room_ids_are_decoded_once() {
         &Route::Members { room_id: "!a:b".to_owned() },
     );
     check("GET", "/_matrix/client/v3/rooms/!a:b/joined_members", &Route::PassThrough);
-    check("POST", "/_matrix/client/v3/rooms/!a:b/messages", &Route::PassThrough);
+    check("POST", "/_matrix/client/v3/rooms/!a:b/messages", &Route::Write);
 }
 
 #[test]
@@ -138,6 +138,22 @@ fn the_rest_passes() {
     ] {
         check("GET", path, &Route::PassThrough);
     }
+}
+
+#[test]
+fn writes_are_told_from_questions() {
+    let forget = Route::Forget { room_id: String::from("!a:b") };
+    check("POST", "/_matrix/client/v3/rooms/!a%3Ab/forget", &forget);
+    check("GET", "/_matrix/client/v3/rooms/!a:b/forget", &Route::PassThrough);
+    check("PUT", "/_matrix/client/v3/rooms/!a:b/send/m.room.message/1", &Route::Write);
+    check("POST", "/_matrix/client/r0/join/%23a%3Ab", &Route::Write);
+    check("POST", "/_matrix/client/v3/keys/upload", &Route::Write);
+    check("DELETE", "/_matrix/client/v3/user/@a:b/rooms/!a:b/tags/u.x", &Route::Write);
+    check("GET", "/_matrix/client/v3/rooms/!a:b/state", &Route::PassThrough);
+    check("POST", "/_matrix/client/v3/keys/query", &Route::PassThrough);
+    check("POST", "/_matrix/client/v3/search", &Route::PassThrough);
+    check("POST", "/_matrix/client/v3/user/@a:b/filter", &Route::PassThrough);
+    check("POST", "/_matrix/media/v3/upload", &Route::PassThrough);
 }
 
 #[test]

@@ -66,8 +66,14 @@ pub(super) fn plan<E>(
         StateBlock::BeforeTimeline(state) => {
             let block = entries(state, &body_id)?;
             planner.drop_what_is_not_in(&block);
+            // Synapse, when it loads members lazily, tells a speaker's membership before a timeline that
+            // holds that very event: it happened there, not in the gap.
+            let shown: HashSet<BodyId> =
+                timeline.iter().map(|(_, _, entry)| entry.body_id).collect();
             for (_, key, entry) in block {
-                planner.set_in_gap(key, entry);
+                if !shown.contains(&entry.body_id) {
+                    planner.set_in_gap(key, entry);
+                }
             }
             for (ord, key, entry) in timeline {
                 planner.set(ord, key, entry);

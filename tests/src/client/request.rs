@@ -103,8 +103,7 @@ impl Request {
 
     /// Sets a JSON body.
     pub fn json(self, body: &Value) -> Self {
-        self.header("Content-Type", "application/json")
-            .bytes(body.to_string().into())
+        self.header("Content-Type", "application/json").bytes(body.to_string().into())
     }
 
     /// Sets any body.
@@ -116,9 +115,7 @@ impl Request {
     /// Sends the request; a failure of the connection fails the test.
     pub async fn send(self) -> Reply {
         let asked = format!("{} {}", self.method, self.url);
-        self.try_send()
-            .await
-            .unwrap_or_else(|error| panic!("no answer to {asked}: {error:?}"))
+        self.try_send().await.unwrap_or_else(|error| panic!("no answer to {asked}: {error:?}"))
     }
 
     /// Sends the request again and again until the connection holds; for tests that kill the server.
@@ -155,13 +152,7 @@ impl Request {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let raw = response.bytes().await?;
         let json = serde_json::from_slice(&raw).unwrap_or_default();
-        Ok(Reply {
-            status,
-            headers,
-            raw,
-            json,
-            asked,
-        })
+        Ok(Reply { status, headers, raw, json, asked })
     }
 }
 
@@ -189,21 +180,13 @@ impl Reply {
     /// The JSON of an answer that must be this error, in the shape of the Matrix specification.
     #[track_caller]
     pub fn refused(self, status: u16, errcode: &str) -> Value {
-        let context = format!(
-            "{} answered {}: {}",
-            self.asked,
-            self.status,
-            self.body_text()
-        );
+        let context = format!("{} answered {}: {}", self.asked, self.status, self.body_text());
         assert_eq!(
             (self.status, self.json["errcode"].as_str()),
             (status, Some(errcode)),
             "{context}"
         );
-        assert!(
-            self.json["error"].is_string(),
-            "an error says what is wrong: {context}"
-        );
+        assert!(self.json["error"].is_string(), "an error says what is wrong: {context}");
         self.json
     }
 
@@ -211,10 +194,7 @@ impl Reply {
     #[track_caller]
     pub fn text(self, key: &str) -> String {
         let json = self.ok();
-        json[key]
-            .as_str()
-            .unwrap_or_else(|| panic!("no text `{key}` in {json}"))
-            .to_owned()
+        json[key].as_str().unwrap_or_else(|| panic!("no text `{key}` in {json}")).to_owned()
     }
 
     /// The `room_id` of a 200 answer.
@@ -231,11 +211,7 @@ impl Reply {
 
     /// All values of a header.
     pub fn header_values(&self, name: &str) -> Vec<&str> {
-        self.headers
-            .get_all(name)
-            .iter()
-            .map(|value| value.to_str().unwrap())
-            .collect()
+        self.headers.get_all(name).iter().map(|value| value.to_str().unwrap()).collect()
     }
 
     /// The body as text, with anything that is not UTF-8 replaced.
@@ -259,11 +235,7 @@ pub fn encode(segment: &str) -> String {
 /// A transaction ID that this process has not used.
 pub(super) fn transaction_id() -> String {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
-    format!(
-        "t{}-{}",
-        std::process::id(),
-        COUNTER.fetch_add(1, Ordering::Relaxed)
-    )
+    format!("t{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed))
 }
 
 /// A new connection pool. Each client has its own: a pool must not outlive the runtime of the test that made it.
@@ -271,14 +243,8 @@ pub(super) fn http_client() -> reqwest::Client {
     static CRYPTOGRAPHY: Once = Once::new();
     CRYPTOGRAPHY.call_once(|| {
         // An error says that a provider is installed already, which is as good.
-        rustls::crypto::ring::default_provider()
-            .install_default()
-            .ok();
+        rustls::crypto::ring::default_provider().install_default().ok();
     });
     // Longer than any long poll of the tests, so that a request that hangs for ever fails its test and not the whole run.
-    reqwest::Client::builder()
-        .no_proxy()
-        .timeout(Duration::from_mins(2))
-        .build()
-        .unwrap()
+    reqwest::Client::builder().no_proxy().timeout(Duration::from_mins(2)).build().unwrap()
 }

@@ -8,11 +8,7 @@ use super::{Client, Request};
 impl Client {
     /// POST `/createRoom`; returns the room's ID.
     pub async fn create_room(&self, body: Value) -> String {
-        self.post("/_matrix/client/v3/createRoom")
-            .json(&body)
-            .send()
-            .await
-            .room_id()
+        self.post("/_matrix/client/v3/createRoom").json(&body).send().await.room_id()
     }
 
     /// Creates a room that anyone may join.
@@ -22,26 +18,17 @@ impl Client {
 
     /// POST `/join`.
     pub async fn join(&self, room_id: &str) -> Reply {
-        self.post(&room(room_id, "join"))
-            .json(&json!({}))
-            .send()
-            .await
+        self.post(&room(room_id, "join")).json(&json!({})).send().await
     }
 
     /// POST `/leave`.
     pub async fn leave(&self, room_id: &str) -> Reply {
-        self.post(&room(room_id, "leave"))
-            .json(&json!({}))
-            .send()
-            .await
+        self.post(&room(room_id, "leave")).json(&json!({})).send().await
     }
 
     /// POST `/forget`.
     pub async fn forget(&self, room_id: &str) -> Reply {
-        self.post(&room(room_id, "forget"))
-            .json(&json!({}))
-            .send()
-            .await
+        self.post(&room(room_id, "forget")).json(&json!({})).send().await
     }
 
     /// POST `/knock`.
@@ -54,46 +41,30 @@ impl Client {
 
     /// POST `/invite`.
     pub async fn invite(&self, room_id: &str, user_id: &str) -> Reply {
-        self.post(&room(room_id, "invite"))
-            .json(&json!({"user_id": user_id}))
-            .send()
-            .await
+        self.post(&room(room_id, "invite")).json(&json!({"user_id": user_id})).send().await
     }
 
     /// POST `/kick`.
     pub async fn kick(&self, room_id: &str, user_id: &str) -> Reply {
-        self.post(&room(room_id, "kick"))
-            .json(&json!({"user_id": user_id}))
-            .send()
-            .await
+        self.post(&room(room_id, "kick")).json(&json!({"user_id": user_id})).send().await
     }
 
     /// POST `/ban`.
     pub async fn ban(&self, room_id: &str, user_id: &str) -> Reply {
-        self.post(&room(room_id, "ban"))
-            .json(&json!({"user_id": user_id}))
-            .send()
-            .await
+        self.post(&room(room_id, "ban")).json(&json!({"user_id": user_id})).send().await
     }
 
     /// Sends a text message; returns its event ID.
     pub async fn send(&self, room_id: &str, body: &str) -> String {
-        self.send_event(
-            room_id,
-            "m.room.message",
-            json!({"msgtype": "m.text", "body": body}),
-        )
-        .await
-        .event_id()
+        self.send_event(room_id, "m.room.message", json!({"msgtype": "m.text", "body": body}))
+            .await
+            .event_id()
     }
 
     /// PUT `/send` of any event.
     pub async fn send_event(&self, room_id: &str, event_type: &str, content: Value) -> Reply {
         let action = format!("send/{}/{}", encode(event_type), transaction_id());
-        self.put(&room(room_id, &action))
-            .json(&content)
-            .send()
-            .await
+        self.put(&room(room_id, &action)).json(&content).send().await
     }
 
     /// PUT `/state` of any event.
@@ -105,39 +76,29 @@ impl Client {
         content: Value,
     ) -> Reply {
         let action = format!("state/{}/{}", encode(event_type), encode(state_key));
-        self.put(&room(room_id, &action))
-            .json(&content)
-            .send()
-            .await
+        self.put(&room(room_id, &action)).json(&content).send().await
     }
 
     /// Sets the topic; returns the event ID.
     pub async fn set_topic(&self, room_id: &str, topic: &str) -> String {
-        self.set_state(room_id, "m.room.topic", "", json!({"topic": topic}))
-            .await
-            .event_id()
+        self.set_state(room_id, "m.room.topic", "", json!({"topic": topic})).await.event_id()
     }
 
     /// Sets the display name in one room only.
     pub async fn rename_in(&self, room_id: &str, name: &str) -> Reply {
         let content = json!({"membership": "join", "displayname": name});
-        self.set_state(room_id, "m.room.member", &self.user_id, content)
-            .await
+        self.set_state(room_id, "m.room.member", &self.user_id, content).await
     }
 
     /// PUT `/redact`.
     pub async fn redact(&self, room_id: &str, event_id: &str) -> Reply {
         let action = format!("redact/{}/{}", encode(event_id), transaction_id());
-        self.put(&room(room_id, &action))
-            .json(&json!({}))
-            .send()
-            .await
+        self.put(&room(room_id, &action)).json(&json!({})).send().await
     }
 
     /// Starts to type, for as long as Synapse allows.
     pub async fn starts_typing(&self, room_id: &str) {
-        self.type_in(room_id, json!({"typing": true, "timeout": 120_000}))
-            .await;
+        self.type_in(room_id, json!({"typing": true, "timeout": 120_000})).await;
     }
 
     /// Stops typing.
@@ -148,19 +109,13 @@ impl Client {
     /// POST `/receipt` of the type `m.read`.
     pub async fn read(&self, room_id: &str, event_id: &str) -> Reply {
         let action = format!("receipt/m.read/{}", encode(event_id));
-        self.post(&room(room_id, &action))
-            .json(&json!({}))
-            .send()
-            .await
+        self.post(&room(room_id, &action)).json(&json!({})).send().await
     }
 
     /// PUT a tag.
     pub async fn tag(&self, room_id: &str, tag: &str) -> Reply {
         let action = format!("tags/{}", encode(tag));
-        self.put(&self.my_room(room_id, &action))
-            .json(&json!({"order": 0.5}))
-            .send()
-            .await
+        self.put(&self.my_room(room_id, &action)).json(&json!({"order": 0.5})).send().await
     }
 
     /// PUT room account data.
@@ -171,10 +126,7 @@ impl Client {
         content: &Value,
     ) -> Reply {
         let action = format!("account_data/{}", encode(event_type));
-        self.put(&self.my_room(room_id, &action))
-            .json(content)
-            .send()
-            .await
+        self.put(&self.my_room(room_id, &action)).json(content).send().await
     }
 
     /// GET `/messages`, backwards from a token.
@@ -200,11 +152,7 @@ impl Client {
 
     async fn type_in(&self, room_id: &str, body: Value) {
         let action = format!("typing/{}", encode(&self.user_id));
-        self.put(&room(room_id, &action))
-            .json(&body)
-            .send()
-            .await
-            .ok();
+        self.put(&room(room_id, &action)).json(&body).send().await.ok();
     }
 
     fn my_room(&self, room_id: &str, action: &str) -> String {

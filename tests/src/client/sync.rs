@@ -46,9 +46,7 @@ impl Client {
     /// A v3 sync with a body that need not be JSON.
     pub fn v3_sync_bytes(&self, body: &[u8]) -> V3Request {
         V3Request(
-            self.post(SYNC)
-                .header("Content-Type", "application/json")
-                .bytes(body.to_vec().into()),
+            self.post(SYNC).header("Content-Type", "application/json").bytes(body.to_vec().into()),
         )
     }
 }

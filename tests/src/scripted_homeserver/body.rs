@@ -53,12 +53,7 @@ impl Canned {
 
     /// Any status with any body.
     pub fn bytes(status: u16, body: impl Into<Bytes>) -> Self {
-        Self {
-            status,
-            headers: Vec::new(),
-            pieces: vec![body.into()],
-            hold_after_first: None,
-        }
+        Self { status, headers: Vec::new(), pieces: vec![body.into()], hold_after_first: None }
     }
 
     /// Adds a header.
@@ -96,9 +91,7 @@ impl Canned {
             stream::iter(rest)
         })
         .flatten();
-        let frames = stream::iter([first])
-            .chain(rest)
-            .map(|piece| Ok(Frame::data(piece)));
+        let frames = stream::iter([first]).chain(rest).map(|piece| Ok(Frame::data(piece)));
         StreamBody::new(frames).boxed_unsync()
     }
 }
@@ -110,9 +103,7 @@ pub(super) async fn pass(gate: &mut watch::Receiver<bool>) {
 
 /// A body sent in one piece.
 pub(super) fn whole(bytes: Bytes) -> Body {
-    Full::new(bytes)
-        .map_err(|never: Infallible| match never {})
-        .boxed_unsync()
+    Full::new(bytes).map_err(|never: Infallible| match never {}).boxed_unsync()
 }
 
 /// A body in pieces of a few bytes, with a pause between them.
@@ -129,9 +120,7 @@ pub(super) fn dripping(bytes: &Bytes) -> Body {
 /// Half of a body, and then an error that makes the server close the connection.
 pub(super) fn broken_off(bytes: &Bytes) -> Body {
     let half = bytes.slice(..bytes.len() / 2);
-    let frames = stream::iter([
-        Ok(Frame::data(half)),
-        Err(io::Error::other("scripted to break off")),
-    ]);
+    let frames =
+        stream::iter([Ok(Frame::data(half)), Err(io::Error::other("scripted to break off"))]);
     StreamBody::new(frames).boxed_unsync()
 }

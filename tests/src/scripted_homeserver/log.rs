@@ -27,12 +27,8 @@ pub(super) struct Log(Mutex<Vec<Seen>>);
 impl Seen {
     /// The values of a header, joined as HTTP allows.
     pub fn header(&self, name: &str) -> Option<String> {
-        let values: Vec<&str> = self
-            .headers
-            .get_all(name)
-            .iter()
-            .map(|value| value.to_str().unwrap())
-            .collect();
+        let values: Vec<&str> =
+            self.headers.get_all(name).iter().map(|value| value.to_str().unwrap()).collect();
         (!values.is_empty()).then(|| values.join(", "))
     }
 
@@ -44,9 +40,7 @@ impl Seen {
     /// A parameter in the query, decoded.
     pub fn parameter(&self, name: &str) -> Option<String> {
         let url = reqwest::Url::parse(&format!("http://scripted{}", self.target)).unwrap();
-        url.query_pairs()
-            .find(|(key, _value)| key == name)
-            .map(|(_key, value)| value.into_owned())
+        url.query_pairs().find(|(key, _value)| key == name).map(|(_key, value)| value.into_owned())
     }
 }
 

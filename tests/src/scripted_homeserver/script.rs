@@ -35,28 +35,18 @@ struct Lines {
 
 impl Default for Script {
     fn default() -> Self {
-        Self {
-            lines: Mutex::default(),
-            version: watch::channel(0).0,
-        }
+        Self { lines: Mutex::default(), version: watch::channel(0).0 }
     }
 }
 
 impl Script {
     pub(super) fn allow(&self, token: &str, user_id: &str, device_id: &str) {
-        let device = Token::Device {
-            user_id: user_id.to_owned(),
-            device_id: device_id.to_owned(),
-        };
+        let device = Token::Device { user_id: user_id.to_owned(), device_id: device_id.to_owned() };
         self.change(|lines| lines.tokens.insert(token.to_owned(), device));
     }
 
     pub(super) fn revoke(&self, token: &str, answer: Value) {
-        self.change(|lines| {
-            lines
-                .tokens
-                .insert(token.to_owned(), Token::Revoked(answer))
-        });
+        self.change(|lines| lines.tokens.insert(token.to_owned(), Token::Revoked(answer)));
     }
 
     pub(super) fn on_sync(&self, since: Option<&str>, reply: String) {
@@ -65,9 +55,7 @@ impl Script {
 
     pub(super) fn add_faults(&self, count: usize, fault: &Fault) {
         self.change(|lines| {
-            lines
-                .faults
-                .extend(std::iter::repeat_n(fault.clone(), count));
+            lines.faults.extend(std::iter::repeat_n(fault.clone(), count));
         });
     }
 
@@ -90,12 +78,7 @@ impl Script {
     }
 
     pub(super) fn sync(&self, since: Option<&str>) -> Option<String> {
-        self.lines
-            .lock()
-            .unwrap()
-            .syncs
-            .get(&since.map(str::to_owned))
-            .cloned()
+        self.lines.lock().unwrap().syncs.get(&since.map(str::to_owned)).cloned()
     }
 
     pub(super) fn take_fault(&self) -> Option<Fault> {

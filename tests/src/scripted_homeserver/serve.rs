@@ -31,10 +31,7 @@ pub(super) async fn accept(listener: TcpListener, script: Arc<Script>, log: Arc<
                 Ok::<_, Infallible>(answer(request, &script, &log).await)
             });
             // An error here is a connection that one side gave up, which is part of some scripts.
-            http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service)
-                .await
-                .ok();
+            http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.ok();
         });
     }
 }
@@ -61,10 +58,7 @@ async fn answer(request: Request<Incoming>, script: &Script, log: &Log) -> Respo
     }
     let path = seen.target.split('?').next().unwrap_or_default();
     if path.ends_with("/versions") {
-        return reply(
-            200,
-            &json!({"versions": ["v1.11"], "unstable_features": {}}),
-        );
+        return reply(200, &json!({"versions": ["v1.11"], "unstable_features": {}}));
     }
     let bearer = seen
         .headers
@@ -81,10 +75,7 @@ async fn answer(request: Request<Incoming>, script: &Script, log: &Log) -> Respo
         }
     };
     if path.ends_with("/account/whoami") {
-        return reply(
-            200,
-            &json!({"user_id": user_id, "device_id": device_id, "is_guest": false}),
-        );
+        return reply(200, &json!({"user_id": user_id, "device_id": device_id, "is_guest": false}));
     }
     if path.ends_with("/sync") {
         return sync(&seen, script, bearer.unwrap_or_default()).await;
@@ -92,10 +83,7 @@ async fn answer(request: Request<Incoming>, script: &Script, log: &Log) -> Respo
     if path.ends_with("/members") {
         return reply(200, &json!({"chunk": []}));
     }
-    reply(
-        404,
-        &json!({"errcode": "M_UNRECOGNIZED", "error": "not in the script"}),
-    )
+    reply(404, &json!({"errcode": "M_UNRECOGNIZED", "error": "not in the script"}))
 }
 
 /// Answers as the first fault says, or from the script; where that has nothing yet, waits for more script.
@@ -133,10 +121,7 @@ async fn sync(seen: &Seen, script: &Script, token: &str) -> Response<Body> {
                 .unwrap();
         }
     }
-    let timeout = seen
-        .parameter("timeout")
-        .and_then(|timeout| timeout.parse().ok())
-        .unwrap_or(0);
+    let timeout = seen.parameter("timeout").and_then(|timeout| timeout.parse().ok()).unwrap_or(0);
     let mut changes = script.changes();
     let scripted = async {
         loop {
@@ -151,11 +136,7 @@ async fn sync(seen: &Seen, script: &Script, token: &str) -> Response<Body> {
         }
     };
     // An initial sync never waits.
-    let patience = if since.is_some() {
-        Duration::from_millis(timeout)
-    } else {
-        Duration::ZERO
-    };
+    let patience = if since.is_some() { Duration::from_millis(timeout) } else { Duration::ZERO };
     match tokio::time::timeout(patience, scripted).await {
         Ok(response) => response,
         Err(_elapsed) => whole_reply(200, "application/json", idle(since.as_deref()).into()),
@@ -188,9 +169,5 @@ fn reply(status: u16, body: &Value) -> Response<Body> {
 }
 
 fn whole_reply(status: u16, content_type: &str, body: Bytes) -> Response<Body> {
-    Response::builder()
-        .status(status)
-        .header(CONTENT_TYPE, content_type)
-        .body(whole(body))
-        .unwrap()
+    Response::builder().status(status).header(CONTENT_TYPE, content_type).body(whole(body)).unwrap()
 }

@@ -77,18 +77,12 @@ async fn whoever_leaves_in_mid_session_hears_no_more() {
     alice.invite(&room, &bob.user_id).await.ok();
     bob.join(&room).await.ok();
     let mut session = bob.v3();
-    session
-        .ask(json!({"typing": {"room_id": room}, "room_members": {"room_id": room}}))
-        .await;
+    session.ask(json!({"typing": {"room_id": room}, "room_members": {"room_id": room}})).await;
     let mut chain = bob.v2();
     chain.next().await;
 
     alice.kick(&room, &bob.user_id).await.ok();
-    chain
-        .until("the kick", |reply| {
-            reply["rooms"]["leave"][&room].is_object().then_some(())
-        })
-        .await;
+    chain.until("the kick", |reply| reply["rooms"]["leave"][&room].is_object().then_some(())).await;
     let carol = lab.user("carol").await;
     alice.invite(&room, &carol.user_id).await.ok();
     alice.starts_typing(&room).await;
@@ -104,22 +98,13 @@ async fn another_users_tokens_open_nothing() {
     let (alice, mallory) = (lab.user("alice").await, lab.user("mallory").await);
     let room = a_secret_room(&alice).await;
     let mut session = alice.v3();
-    let first = session
-        .ask(json!({"room_members": {"room_id": room, "p": {"limit": 1}}}))
-        .await;
-    let v2_since = alice.v2().next().await["next_batch"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let first = session.ask(json!({"room_members": {"room_id": room, "p": {"limit": 1}}})).await;
+    let v2_since = alice.v2().next().await["next_batch"].as_str().unwrap().to_owned();
     let own_room = mallory.create_public_room().await;
     let mut own = mallory.v3();
     own.ask(json!({})).await;
 
-    let reply = mallory
-        .v3_sync(&json!({}))
-        .since(session.next())
-        .send()
-        .await;
+    let reply = mallory.v3_sync(&json!({})).since(session.next()).send().await;
     leaks_nothing(&reply.body_text(), &alice, &room);
     reply.refused(400, "M_UNKNOWN_SYNC_SESSION");
 
@@ -127,10 +112,7 @@ async fn another_users_tokens_open_nothing() {
     leaks_nothing(&reply.body_text(), &alice, &room);
     assert_eq!(reply.status, 400, "{}", reply.body_text());
 
-    for (since, what) in [
-        (&v2_since, "a v2 token"),
-        (&session.next().to_owned(), "a v3 token"),
-    ] {
+    for (since, what) in [(&v2_since, "a v2 token"), (&session.next().to_owned(), "a v3 token")] {
         let reply = mallory.messages_before(&own_room, since, 5).send().await;
         leaks_nothing(&reply.body_text(), &alice, &room);
         assert_eq!(
@@ -169,22 +151,11 @@ async fn a_secret_room(alice: &Client) -> String {
 
 async fn is_refused(user: &Client, body: &Value, insider: &Client) {
     let reply = user.v3_sync(body).send().await;
-    assert_no_trace(
-        &reply.body_text(),
-        &["secret society", "nobody may know", &insider.user_id],
-    );
+    assert_no_trace(&reply.body_text(), &["secret society", "nobody may know", &insider.user_id]);
     reply.refused(403, "M_FORBIDDEN");
 }
 
 #[track_caller]
 fn leaks_nothing(reply: &str, insider: &Client, room_id: &str) {
-    assert_no_trace(
-        reply,
-        &[
-            "secret society",
-            "nobody may know",
-            &insider.user_id,
-            room_id,
-        ],
-    );
+    assert_no_trace(reply, &["secret society", "nobody may know", &insider.user_id, room_id]);
 }

@@ -32,35 +32,17 @@ fn wrong_shapes() -> Vec<(Value, &'static [&'static str])> {
         (json!({"typing": "!a:b"}), &["typing"]),
         (json!({"typing": {"room_id": 5}}), &["typing", "room_id"]),
         (json!({"to_device": 3}), &["to_device"]),
-        (
-            json!({"to_device": {"limit": "ten"}}),
-            &["to_device", "limit"],
-        ),
-        (
-            json!({"to_device": {"limit": 1.5}}),
-            &["to_device", "limit"],
-        ),
+        (json!({"to_device": {"limit": "ten"}}), &["to_device", "limit"]),
+        (json!({"to_device": {"limit": 1.5}}), &["to_device", "limit"]),
         (json!({"room_members": []}), &["room_members"]),
-        (
-            json!({"room_members": {"room_id": {}}}),
-            &["room_members", "room_id"],
-        ),
-        (
-            json!({"room_members": {"room_id": ROOM, "p": []}}),
-            &["room_members", "p"],
-        ),
+        (json!({"room_members": {"room_id": {}}}), &["room_members", "room_id"]),
+        (json!({"room_members": {"room_id": ROOM, "p": []}}), &["room_members", "p"]),
         (
             json!({"room_members": {"room_id": ROOM, "p": {"limit": "x"}}}),
             &["room_members", "limit"],
         ),
-        (
-            json!({"room_members": {"room_id": ROOM, "p": {"sort": 1}}}),
-            &["room_members", "sort"],
-        ),
-        (
-            json!({"room_members": {"room_id": ROOM, "p": {"since": 1}}}),
-            &["room_members", "since"],
-        ),
+        (json!({"room_members": {"room_id": ROOM, "p": {"sort": 1}}}), &["room_members", "sort"]),
+        (json!({"room_members": {"room_id": ROOM, "p": {"since": 1}}}), &["room_members", "since"]),
         (
             json!({"room_members": {"room_id": ROOM, "memberships": "join"}}),
             &["room_members", "memberships"],
@@ -76,20 +58,11 @@ fn wrong_shapes() -> Vec<(Value, &'static [&'static str])> {
 fn out_of_range() -> Vec<(Value, &'static str)> {
     vec![
         (json!({"to_device": {"limit": -1}}), "limit"),
-        (
-            json!({"room_members": {"room_id": ROOM, "p": {"limit": -1}}}),
-            "limit",
-        ),
-        (
-            json!({"room_members": {"room_id": ROOM, "p": {"since": "nobody_minted_this"}}}),
-            "since",
-        ),
+        (json!({"room_members": {"room_id": ROOM, "p": {"limit": -1}}}), "limit"),
+        (json!({"room_members": {"room_id": ROOM, "p": {"since": "nobody_minted_this"}}}), "since"),
         (json!({"typing": {"room_id": "not a room"}}), "room_id"),
         (json!({"typing": {"room_id": ""}}), "room_id"),
-        (
-            json!({"room_members": {"room_id": "#alias:test.local"}}),
-            "room_id",
-        ),
+        (json!({"room_members": {"room_id": "#alias:test.local"}}), "room_id"),
     ]
 }
 
@@ -97,13 +70,8 @@ fn out_of_range() -> Vec<(Value, &'static str)> {
 async fn a_body_that_is_not_json_is_refused() {
     let bench = Bench::set_up().await;
     for body in NOT_JSON {
-        let reply = bench
-            .session
-            .client
-            .v3_sync_bytes(body)
-            .since(bench.session.next())
-            .send()
-            .await;
+        let reply =
+            bench.session.client.v3_sync_bytes(body).since(bench.session.next()).send().await;
         reply.refused(400, "M_NOT_JSON");
     }
     bench.nothing_has_changed().await;
@@ -113,12 +81,7 @@ async fn a_body_that_is_not_json_is_refused() {
 async fn json_of_the_wrong_shape_is_refused_by_stream_and_field() {
     let bench = Bench::set_up().await;
     for (body, names) in wrong_shapes() {
-        let error = bench
-            .session
-            .request(&body)
-            .send()
-            .await
-            .refused(400, "M_BAD_JSON");
+        let error = bench.session.request(&body).send().await.refused(400, "M_BAD_JSON");
         for name in names {
             assert!(
                 error["error"].as_str().unwrap().contains(name),
@@ -133,29 +96,16 @@ async fn json_of_the_wrong_shape_is_refused_by_stream_and_field() {
 async fn a_value_out_of_range_is_refused_by_name() {
     let bench = Bench::set_up().await;
     for (body, name) in out_of_range() {
-        let error = bench
-            .session
-            .request(&body)
-            .send()
-            .await
-            .refused(400, "M_INVALID_PARAM");
+        let error = bench.session.request(&body).send().await.refused(400, "M_INVALID_PARAM");
         assert!(
             error["error"].as_str().unwrap().contains(name),
             "the error for {body} does not name `{name}`: {error}"
         );
     }
     for timeout in ["abc", "-1", "1.5", ""] {
-        let reply = bench
-            .session
-            .request(&json!({}))
-            .query("timeout", timeout)
-            .send()
-            .await;
+        let reply = bench.session.request(&json!({})).query("timeout", timeout).send().await;
         let error = reply.refused(400, "M_INVALID_PARAM");
-        assert!(
-            error["error"].as_str().unwrap().contains("timeout"),
-            "{error}"
-        );
+        assert!(error["error"].as_str().unwrap().contains("timeout"), "{error}");
     }
     bench.nothing_has_changed().await;
 }
@@ -165,12 +115,7 @@ async fn one_bad_stream_refuses_the_whole_request() {
     let bench = Bench::set_up().await;
 
     let half_good = json!({"to_device": {"limit": 50}, "typing": {"room_id": 5}});
-    bench
-        .session
-        .request(&half_good)
-        .send()
-        .await
-        .refused(400, "M_BAD_JSON");
+    bench.session.request(&half_good).send().await.refused(400, "M_BAD_JSON");
 
     bench.nothing_has_changed().await;
 }
@@ -180,12 +125,7 @@ async fn a_room_the_user_is_not_in_changes_nothing_either() {
     let bench = Bench::set_up().await;
 
     let body = json!({"to_device": {"limit": 50}, "typing": {"room_id": "!elsewhere:scripted"}});
-    bench
-        .session
-        .request(&body)
-        .send()
-        .await
-        .refused(403, "M_FORBIDDEN");
+    bench.session.request(&body).send().await.refused(403, "M_FORBIDDEN");
 
     bench.nothing_has_changed().await;
 }
@@ -198,31 +138,13 @@ async fn tokens_that_were_never_given_out_are_unknown_sessions() {
     let mut altered = genuine.clone();
     let last = altered.pop().unwrap();
     altered.push(if last == 'A' { 'B' } else { 'A' });
-    let v2_token = bench.session.client.v2().next().await["next_batch"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let v2_token =
+        bench.session.client.v2().next().await["next_batch"].as_str().unwrap().to_owned();
 
-    for since in [
-        "1",
-        "garbage",
-        "s72594_4483_1934",
-        shortened,
-        &altered,
-        &v2_token,
-    ] {
-        let reply = bench
-            .session
-            .client
-            .v3_sync(&json!({}))
-            .since(since)
-            .send()
-            .await;
+    for since in ["1", "garbage", "s72594_4483_1934", shortened, &altered, &v2_token] {
+        let reply = bench.session.client.v3_sync(&json!({})).since(since).send().await;
         let error = reply.refused(400, "M_UNKNOWN_SYNC_SESSION");
-        assert_eq!(
-            error["error"], "Session unknown or expired",
-            "for since={since}"
-        );
+        assert_eq!(error["error"], "Session unknown or expired", "for since={since}");
     }
     bench.nothing_has_changed().await;
 }
@@ -233,12 +155,7 @@ async fn without_a_good_token_in_the_header_nobody_is_let_in() {
     let token = bench.session.client.access_token.clone();
     let request = || bench.session.request(&json!({"to_device": {"limit": 50}}));
 
-    request()
-        .request()
-        .without_token()
-        .send()
-        .await
-        .refused(401, "M_MISSING_TOKEN");
+    request().request().without_token().send().await.refused(401, "M_MISSING_TOKEN");
     request()
         .query("access_token", &token)
         .request()
@@ -246,17 +163,9 @@ async fn without_a_good_token_in_the_header_nobody_is_let_in() {
         .send()
         .await
         .refused(401, "M_MISSING_TOKEN");
-    let basic = request()
-        .request()
-        .without_token()
-        .header("Authorization", "Basic dXNlcjpwYXNz");
+    let basic = request().request().without_token().header("Authorization", "Basic dXNlcjpwYXNz");
     basic.send().await.refused(401, "M_MISSING_TOKEN");
-    request()
-        .request()
-        .token("nobody_gave_me_this")
-        .send()
-        .await
-        .refused(401, "M_UNKNOWN_TOKEN");
+    request().request().token("nobody_gave_me_this").send().await.refused(401, "M_UNKNOWN_TOKEN");
 
     bench.nothing_has_changed().await;
 }
@@ -266,12 +175,7 @@ async fn a_body_that_is_too_large_is_refused() {
     let bench = Bench::set_up().await;
     let huge = json!({"to_device": {"limit": 50}, "padding": "x".repeat(2 * 1024 * 1024)});
 
-    bench
-        .session
-        .request(&huge)
-        .send()
-        .await
-        .refused(413, "M_TOO_LARGE");
+    bench.session.request(&huge).send().await.refused(413, "M_TOO_LARGE");
 
     bench.nothing_has_changed().await;
 }
@@ -280,31 +184,17 @@ async fn a_body_that_is_too_large_is_refused() {
 async fn what_a_newer_client_might_send_is_accepted() {
     let bench = Bench::set_up().await;
 
-    bench
-        .session
-        .lose(json!({"a_stream_of_the_future": {"limit": "soon"}}))
-        .await;
-    let empty_body = bench
-        .session
-        .client
-        .v3_sync_bytes(b"")
-        .since(bench.session.next())
-        .send()
-        .await;
-    assert!(
-        empty_body.ok()["next"].is_string(),
-        "an empty body is an empty object"
-    );
+    bench.session.lose(json!({"a_stream_of_the_future": {"limit": "soon"}})).await;
+    let empty_body =
+        bench.session.client.v3_sync_bytes(b"").since(bench.session.next()).send().await;
+    assert!(empty_body.ok()["next"].is_string(), "an empty body is an empty object");
 }
 
 #[tokio::test]
 async fn a_limit_that_is_too_high_is_lowered_and_said_so() {
     let bench = Bench::set_up().await;
 
-    let reply = bench
-        .session
-        .lose(json!({"to_device": {"limit": 50_000}}))
-        .await;
+    let reply = bench.session.lose(json!({"to_device": {"limit": 50_000}})).await;
 
     assert_eq!(reply["to_device"]["limit"], 1_000);
 }
@@ -313,13 +203,7 @@ async fn a_limit_that_is_too_high_is_lowered_and_said_so() {
 async fn errors_come_with_what_browsers_need() {
     let bench = Bench::set_up().await;
 
-    let reply = bench
-        .session
-        .client
-        .v3_sync_bytes(b"{")
-        .send()
-        .await
-        .expect_status(400);
+    let reply = bench.session.client.v3_sync_bytes(b"{").send().await.expect_status(400);
 
     assert_eq!(reply.header_values("access-control-allow-origin"), ["*"]);
     assert_eq!(reply.header_values("content-type"), ["application/json"]);
@@ -331,10 +215,7 @@ async fn an_upstream_out_of_reach_is_an_error_until_there_is_something_stored() 
     let nobody_listens = format!("http://127.0.0.1:{}", paths::free_port());
     let proxy = Proxy::start(&nobody_listens, &postgres.database().await).await;
     let stranger = Client::with_token(&proxy.url(), "@alice:scripted", "PHONE", "token");
-    for reply in [
-        stranger.v3_sync(&json!({})).send().await,
-        stranger.sync().send().await,
-    ] {
+    for reply in [stranger.v3_sync(&json!({})).send().await, stranger.sync().send().await] {
         assert!(
             matches!(reply.status, 502 | 504),
             "it answered {}: {}",
@@ -350,17 +231,8 @@ async fn an_upstream_out_of_reach_is_an_error_until_there_is_something_stored() 
         &Fault::Status(502, json!({"errcode": "M_UNKNOWN", "error": "down"})),
     );
     let reply = bench.session.lose(json!({})).await;
-    assert_eq!(
-        numbers(&reply["to_device"]),
-        [1],
-        "what is stored is served"
-    );
-    bench
-        .session
-        .client
-        .v3()
-        .ask(json!({"to_device": {}}))
-        .await;
+    assert_eq!(numbers(&reply["to_device"]), [1], "what is stored is served");
+    bench.session.client.v3().ask(json!({"to_device": {}})).await;
 }
 
 /// A session with a limit of one and three messages waiting, of which it has been told one and acknowledged none.
@@ -381,20 +253,12 @@ impl Bench {
         let mut session = alice.v3();
         let reply = session.ask(json!({"to_device": {"limit": 1}})).await;
         assert_eq!(numbers(&reply["to_device"]), [0]);
-        Self {
-            homeserver,
-            proxy,
-            session,
-        }
+        Self { homeserver, proxy, session }
     }
 
     /// All messages are still there, and the limit is still one.
     async fn nothing_has_changed(&self) {
-        let stored = self
-            .proxy
-            .database()
-            .count("SELECT COUNT(*) FROM device_inbox")
-            .await;
+        let stored = self.proxy.database().count("SELECT COUNT(*) FROM device_inbox").await;
         assert_eq!(stored, 3, "a refused request has acknowledged something");
         let next = self.session.lose(json!({})).await;
         assert_eq!(
@@ -402,9 +266,6 @@ impl Bench {
             [1],
             "a refused request has changed the parameters"
         );
-        assert!(
-            next["typing"].is_null() && next["room_members"].is_null(),
-            "{next:#}"
-        );
+        assert!(next["typing"].is_null() && next["room_members"].is_null(), "{next:#}");
     }
 }

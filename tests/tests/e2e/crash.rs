@@ -28,8 +28,7 @@ async fn every_message_arrives_exactly_once_whatever_is_killed() {
     let room = alice.create_public_room().await;
     bob.join(&room).await.ok();
     let mut v2 = alice.v2();
-    v2.until_reply("the room", |reply| joined(reply, &room).is_object())
-        .await;
+    v2.until_reply("the room", |reply| joined(reply, &room).is_object()).await;
     let (mut one, mut two) = (alice.v3(), alice.v3());
     one.ask(json!({"to_device": {}})).await;
     two.ask(json!({"to_device": {"limit": 7}})).await;
@@ -78,11 +77,7 @@ async fn read_session(mut session: Session, who: &str) {
     let mut got: Vec<u64> = Vec::new();
     let deadline = Instant::now() + PATIENCE * 4;
     while got.last() != Some(&(TO_DEVICE as u64 - 1)) {
-        assert!(
-            Instant::now() < deadline,
-            "{who} has {} messages and gets no more",
-            got.len()
-        );
+        assert!(Instant::now() < deadline, "{who} has {} messages and gets no more", got.len());
         let Some(reply) = answer(session.request(&json!({})).timeout(2_000).try_send().await)
         else {
             continue;
@@ -111,19 +106,13 @@ async fn read_v2(mut chain: Chain, room_id: String) {
             continue;
         };
         to_device.extend(numbers(&reply["to_device"]));
-        in_room
-            .absorb(&chain.client, chain.since(), &reply, &mut random)
-            .await;
+        in_room.absorb(&chain.client, chain.since(), &reply, &mut random).await;
         room_done =
             in_room.bodies().last().and_then(|text| room_number(text)) == Some(IN_ROOM as u64 - 1);
         chain.absorb(&reply);
     }
     assert_each_once_in_order("the v2 client, to-device", &to_device, TO_DEVICE);
-    let in_room: Vec<u64> = in_room
-        .bodies()
-        .into_iter()
-        .filter_map(room_number)
-        .collect();
+    let in_room: Vec<u64> = in_room.bodies().into_iter().filter_map(room_number).collect();
     assert_each_once_in_order("the v2 client, in the room", &in_room, IN_ROOM);
 }
 

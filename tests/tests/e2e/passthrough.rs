@@ -20,10 +20,7 @@ async fn raw_request(
     headers: &[(&str, &str)],
 ) -> String {
     let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
-    let mut request = format!(
-        "{method} {target} HTTP/1.1\r\nHost: {}\r\n",
-        proxy.address()
-    );
+    let mut request = format!("{method} {target} HTTP/1.1\r\nHost: {}\r\n", proxy.address());
     for (name, value) in headers {
         write!(request, "{name}: {value}\r\n").unwrap();
     }
@@ -35,9 +32,5 @@ async fn raw_request(
 }
 
 fn targets(homeserver: &ScriptedHomeserver) -> Vec<String> {
-    homeserver
-        .seen()
-        .into_iter()
-        .map(|seen| seen.target)
-        .collect()
+    homeserver.seen().into_iter().map(|seen| seen.target).collect()
 }

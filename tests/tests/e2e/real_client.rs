@@ -14,26 +14,16 @@ async fn matrix_nio_logs_in_syncs_sends_and_receives() {
     let lab = Lab::shared().await;
     let bob = lab.user("bob").await;
     let alice = lab.user("alice").await;
-    let known = bob
-        .create_room(json!({"preset": "public_chat", "name": "Known before"}))
-        .await;
+    let known = bob.create_room(json!({"preset": "public_chat", "name": "Known before"})).await;
     alice.join(&known).await.ok();
     bob.send(&known, "written before nio came").await;
-    let invited = bob
-        .create_room(json!({"preset": "private_chat", "invite": [alice.user_id]}))
-        .await;
+    let invited =
+        bob.create_room(json!({"preset": "private_chat", "invite": [alice.user_id]})).await;
     let mut chain = bob.v2();
-    chain
-        .until("the rooms", |reply| {
-            joined(reply, &known).is_object().then_some(())
-        })
-        .await;
+    chain.until("the rooms", |reply| joined(reply, &known).is_object().then_some(())).await;
 
     let python = paths::repository().join(".dev/nio/bin/python");
-    assert!(
-        python.exists(),
-        "matrix-nio is not installed: run tests/setup nio"
-    );
+    assert!(python.exists(), "matrix-nio is not installed: run tests/setup nio");
     let nio = Command::new(python)
         .arg(paths::repository().join("tests/clients/nio_client.py"))
         .args([&lab.url(), &alice.user_id, PASSWORD, &known, &invited])
@@ -46,9 +36,7 @@ async fn matrix_nio_logs_in_syncs_sends_and_receives() {
 
     let greeting = chain
         .until("nio's greeting", |reply| {
-            messages(reply, &invited)
-                .first()
-                .map(|&text| text.to_owned())
+            messages(reply, &invited).first().map(|&text| text.to_owned())
         })
         .await;
     assert_eq!(greeting, "hello from nio");
@@ -56,11 +44,7 @@ async fn matrix_nio_logs_in_syncs_sends_and_receives() {
 
     let output = nio.wait_with_output().await.unwrap();
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(
-        output.status.success(),
-        "the client failed with {}: {printed}",
-        output.status
-    );
+    assert!(output.status.success(), "the client failed with {}: {printed}", output.status);
     let report: Value =
         serde_json::from_str(&printed).unwrap_or_else(|_| panic!("not a report: {printed}"));
     assert_eq!(report["user_id"], alice.user_id.as_str());
@@ -68,12 +52,8 @@ async fn matrix_nio_logs_in_syncs_sends_and_receives() {
     assert_eq!(report["joined_at_first"], json!([known]));
     assert_eq!(report["invited_at_first"], json!([invited]));
     assert_eq!(report["room_name"], "Known before");
-    let members: Vec<&str> = report["members"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter_map(Value::as_str)
-        .collect();
+    let members: Vec<&str> =
+        report["members"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
     assert!(
         members.contains(&bob.user_id.as_str()) && members.contains(&alice.user_id.as_str()),
         "{members:?}"

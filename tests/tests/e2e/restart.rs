@@ -14,12 +14,7 @@ use tests::wait::{PATIENCE, eventually};
 #[tokio::test]
 async fn a_restart_of_the_proxy_loses_nothing() {
     let lab = Lab::with_own_proxy().await;
-    let Pair {
-        alice,
-        bob,
-        room,
-        mut chain,
-    } = Pair::meet(&lab).await;
+    let Pair { alice, bob, room, mut chain } = Pair::meet(&lab).await;
     let mut session = alice.v3();
     session.ask(json!({"to_device": {}})).await;
 
@@ -32,9 +27,7 @@ async fn a_restart_of_the_proxy_loses_nothing() {
     }
 
     bob.send(&room, "while it was away").await;
-    bob.send_to_device(&alice, "m.test", json!({"n": 1}))
-        .await
-        .ok();
+    bob.send_to_device(&alice, "m.test", json!({"n": 1})).await.ok();
     lab.proxy.start_again().await;
     bob.send(&room, "when it was back").await;
 
@@ -42,11 +35,7 @@ async fn a_restart_of_the_proxy_loses_nothing() {
     assert_eq!(texts, ["while it was away", "when it was back"]);
     assert_eq!(to_device, [1]);
     assert_eq!(
-        session
-            .until("the message", |reply| numbers(&reply["to_device"])
-                .first()
-                .copied())
-            .await,
+        session.until("the message", |reply| numbers(&reply["to_device"]).first().copied()).await,
         1
     );
 }
@@ -54,12 +43,7 @@ async fn a_restart_of_the_proxy_loses_nothing() {
 #[tokio::test]
 async fn a_restart_of_postgres_is_not_seen_by_those_who_wait() {
     let lab = Lab::with_own_postgres().await;
-    let Pair {
-        alice,
-        bob,
-        room,
-        mut chain,
-    } = Pair::meet(&lab).await;
+    let Pair { alice, bob, room, mut chain } = Pair::meet(&lab).await;
     let mut session = alice.v3();
     session.ask(json!({"to_device": {}})).await;
 
@@ -67,23 +51,16 @@ async fn a_restart_of_postgres_is_not_seen_by_those_who_wait() {
     let waiting_v3 = tokio::spawn(session.request(&json!({})).timeout(60_000).send());
     lab.postgres.stop();
     bob.send(&room, "while it was away").await;
-    bob.send_to_device(&alice, "m.test", json!({"n": 1}))
-        .await
-        .ok();
+    bob.send_to_device(&alice, "m.test", json!({"n": 1})).await.ok();
     lab.postgres.start_again().await;
 
     // One of the two messages may come with the first answer and the other with the next.
     let first = waiting_v2.await.unwrap().ok();
-    let mut texts: Vec<String> = messages(&first, &room)
-        .iter()
-        .map(|&text| text.to_owned())
-        .collect();
+    let mut texts: Vec<String> =
+        messages(&first, &room).iter().map(|&text| text.to_owned()).collect();
     let mut to_device = numbers(&first["to_device"]);
     chain.absorb(&first);
-    assert!(
-        !texts.is_empty() || !to_device.is_empty(),
-        "it was woken for nothing: {first:#}"
-    );
+    assert!(!texts.is_empty() || !to_device.is_empty(), "it was woken for nothing: {first:#}");
     bob.send(&room, "when it was back").await;
     let (more_texts, more_to_device) = read_until(&mut chain, &room, "when it was back").await;
     texts.extend(more_texts);
@@ -96,12 +73,7 @@ async fn a_restart_of_postgres_is_not_seen_by_those_who_wait() {
 #[tokio::test]
 async fn a_restart_of_synapse_is_not_seen_by_those_who_wait() {
     let lab = Lab::with_own_synapse().await;
-    let Pair {
-        alice,
-        bob,
-        room,
-        mut chain,
-    } = Pair::meet(&lab).await;
+    let Pair { alice, bob, room, mut chain } = Pair::meet(&lab).await;
     let mut session = alice.v3();
     session.ask(json!({"to_device": {}})).await;
 
@@ -109,19 +81,10 @@ async fn a_restart_of_synapse_is_not_seen_by_those_who_wait() {
     let waiting_v3 = tokio::spawn(session.request(&json!({})).timeout(60_000).send());
     lab.synapse.stop().await;
     // A client that asks again in the meantime gets a good answer too.
-    alice
-        .on_new_connections()
-        .sync()
-        .since(chain.since())
-        .timeout(500)
-        .send()
-        .await
-        .ok();
+    alice.on_new_connections().sync().since(chain.since()).timeout(500).send().await.ok();
     lab.synapse.start_again().await;
     bob.send(&room, "when it was back").await;
-    bob.send_to_device(&alice, "m.test", json!({"n": 1}))
-        .await
-        .ok();
+    bob.send_to_device(&alice, "m.test", json!({"n": 1})).await.ok();
 
     let reply = waiting_v2.await.unwrap().ok();
     let texts: Vec<&str> = messages(&reply, &room);
@@ -146,9 +109,7 @@ async fn a_cold_start_answers_its_first_request_within_a_second() {
     let mut chain = alice.v2();
     chain.next().await;
     let mut session = alice.v3();
-    session
-        .ask(json!({"room_members": {"room_id": "!room0:scripted"}, "to_device": {}}))
-        .await;
+    session.ask(json!({"room_members": {"room_id": "!room0:scripted"}, "to_device": {}})).await;
 
     for round in 0..3 {
         proxy.kill9();
@@ -156,10 +117,7 @@ async fn a_cold_start_answers_its_first_request_within_a_second() {
         chain.request().send().await.ok();
         let v2 = started.elapsed();
         session.lose(json!({})).await;
-        assert!(
-            v2 < COLD_START,
-            "in round {round} the first answer took {v2:?}"
-        );
+        assert!(v2 < COLD_START, "in round {round} the first answer took {v2:?}");
         assert!(
             started.elapsed() < COLD_START * 2,
             "in round {round} the second answer took {:?}",
@@ -207,21 +165,14 @@ impl Pair {
         bob.send(&room, "hello").await;
         let mut chain = alice.v2().filtered(json!({"presence": {"types": []}}));
         chain
-            .until("Bob's message", |reply| {
-                messages(reply, &room).contains(&"hello").then_some(())
-            })
+            .until("Bob's message", |reply| messages(reply, &room).contains(&"hello").then_some(()))
             .await;
         eventually("quiet", async || {
             let reply = chain.next().await;
             reply["rooms"].is_null().then_some(())
         })
         .await;
-        Self {
-            alice,
-            bob,
-            room,
-            chain,
-        }
+        Self { alice, bob, room, chain }
     }
 }
 
@@ -230,33 +181,18 @@ async fn read_until(chain: &mut Chain, room_id: &str, last: &str) -> (Vec<String
     let (mut texts, mut to_device) = (Vec::new(), Vec::new());
     let deadline = Instant::now() + PATIENCE;
     while !texts.iter().any(|text| text == last) {
-        assert!(
-            Instant::now() < deadline,
-            "`{last}` does not come; there were {texts:?}"
-        );
+        assert!(Instant::now() < deadline, "`{last}` does not come; there were {texts:?}");
         let reply: Reply = chain.request().timeout(2_000).send().await;
         let reply: Value = reply.ok();
-        assert_ne!(
-            joined(&reply, room_id)["timeline"]["limited"],
-            true,
-            "{reply:#}"
-        );
-        texts.extend(
-            messages(&reply, room_id)
-                .iter()
-                .map(|&text| text.to_owned()),
-        );
+        assert_ne!(joined(&reply, room_id)["timeline"]["limited"], true, "{reply:#}");
+        texts.extend(messages(&reply, room_id).iter().map(|&text| text.to_owned()));
         to_device.extend(numbers(&reply["to_device"]));
         chain.absorb(&reply);
     }
     // What was sent before the last message may still come after it: the two streams are not ordered by each other.
     let reply = chain.request().timeout(1_000).send().await.ok();
     to_device.extend(numbers(&reply["to_device"]));
-    texts.extend(
-        messages(&reply, room_id)
-            .iter()
-            .map(|&text| text.to_owned()),
-    );
+    texts.extend(messages(&reply, room_id).iter().map(|&text| text.to_owned()));
     chain.absorb(&reply);
     (texts, to_device)
 }
@@ -268,10 +204,8 @@ async fn read_on(
     room_id: &str,
     last: &str,
 ) -> (Vec<String>, Vec<u64>) {
-    let mut texts: Vec<String> = messages(reply, room_id)
-        .iter()
-        .map(|&text| text.to_owned())
-        .collect();
+    let mut texts: Vec<String> =
+        messages(reply, room_id).iter().map(|&text| text.to_owned()).collect();
     let mut to_device = numbers(&reply["to_device"]);
     chain.absorb(reply);
     if texts.iter().any(|text| text == last) {
@@ -292,9 +226,8 @@ fn a_large_account(rooms: usize, events: usize) -> Value {
     for room in 0..rooms {
         let room_id = format!("!room{room}:scripted");
         let mut entry = messages_in(&room_id, "s1", &[])["rooms"]["join"][&room_id].clone();
-        entry["timeline"]["events"] = (0..events)
-            .map(|n| message(&format!("room {room} message {n}")))
-            .collect();
+        entry["timeline"]["events"] =
+            (0..events).map(|n| message(&format!("room {room} message {n}"))).collect();
         entry["timeline"]["limited"] = json!(true);
         entry["state"]["events"] = json!([
             {"type": "m.room.create", "state_key": "", "event_id": format!("$create{room}"), "sender": "@alice:scripted",

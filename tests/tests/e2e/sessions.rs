@@ -17,22 +17,16 @@ async fn parameters_stick_key_by_key() {
     let first = session.ask(json!({"to_device": {"limit": 2}, "room_members": {"room_id": room, "p": {"limit": 7}}})).await;
     assert_eq!(first["room_members"]["p"]["limit"], 7);
     for n in 0..5 {
-        bob.send_to_device(&alice, "m.test", json!({"n": n}))
-            .await
-            .ok();
+        bob.send_to_device(&alice, "m.test", json!({"n": n})).await.ok();
     }
     has_waiting(&alice, 5).await;
 
     let reply = session.ask(json!({})).await;
     assert_eq!(numbers(&reply["to_device"]), [0, 1], "the limit stuck");
-    let reply = session
-        .ask(json!({"room_members": {"p": {"sort": "by_name", "since": "1"}}}))
-        .await;
+    let reply =
+        session.ask(json!({"room_members": {"p": {"sort": "by_name", "since": "1"}}})).await;
     assert_eq!(reply["room_members"]["p"]["sort"], "by_name");
-    assert_eq!(
-        reply["room_members"]["p"]["limit"], 7,
-        "a key that is left out keeps its value"
-    );
+    assert_eq!(reply["room_members"]["p"]["limit"], 7, "a key that is left out keeps its value");
     assert_eq!(
         numbers(&reply["to_device"]),
         [2, 3],
@@ -52,9 +46,7 @@ async fn an_older_since_is_replayed_with_the_parameters_of_its_time() {
     let mut session = alice.v3();
     session.ask(json!({"to_device": {"limit": 1}})).await;
     for n in 0..4 {
-        bob.send_to_device(&alice, "m.test", json!({"n": n}))
-            .await
-            .ok();
+        bob.send_to_device(&alice, "m.test", json!({"n": n})).await.ok();
     }
     has_waiting(&alice, 4).await;
     let old = session.clone();
@@ -63,11 +55,7 @@ async fn an_older_since_is_replayed_with_the_parameters_of_its_time() {
     assert_eq!(numbers(&lost["to_device"]), [0, 1, 2]);
 
     let replayed = old.lose(json!({})).await;
-    assert_eq!(
-        numbers(&replayed["to_device"]),
-        [0],
-        "the older token has the older limit"
-    );
+    assert_eq!(numbers(&replayed["to_device"]), [0], "the older token has the older limit");
     let asked_again = old.lose(json!({"to_device": {"limit": 3}})).await;
     assert_eq!(
         asked_again["to_device"], lost["to_device"],
@@ -88,31 +76,19 @@ async fn a_session_survives_a_restart_of_the_proxy() {
     let room = alice.create_public_room().await;
     bob.join(&room).await.ok();
     let mut session = alice.v3();
-    session
-        .ask(json!({"to_device": {"limit": 2}, "typing": {"room_id": room}}))
-        .await;
+    session.ask(json!({"to_device": {"limit": 2}, "typing": {"room_id": room}})).await;
 
     lab.proxy.stop().await;
     for n in 0..3 {
-        bob.send_to_device(&alice, "m.test", json!({"n": n}))
-            .await
-            .ok();
+        bob.send_to_device(&alice, "m.test", json!({"n": n})).await.ok();
     }
     lab.proxy.start_again().await;
     has_waiting(&alice, 3).await;
 
     let reply = session.ask(json!({})).await;
-    assert_eq!(
-        numbers(&reply["to_device"]),
-        [0, 1],
-        "position and limit are still known"
-    );
+    assert_eq!(numbers(&reply["to_device"]), [0, 1], "position and limit are still known");
     bob.starts_typing(&room).await;
-    session
-        .until("Bob to type", |reply| {
-            reply["typing"].is_object().then_some(())
-        })
-        .await;
+    session.until("Bob to type", |reply| reply["typing"].is_object().then_some(())).await;
 }
 
 #[tokio::test]
@@ -133,11 +109,7 @@ async fn a_session_that_was_not_used_for_long_is_unknown() {
     // A running proxy may know the session by heart; what is promised about sleeping sessions is what a new process does.
     lab.proxy.crash_and_restart().await;
 
-    let error = old
-        .request(&json!({}))
-        .send()
-        .await
-        .refused(400, "M_UNKNOWN_SYNC_SESSION");
+    let error = old.request(&json!({})).send().await.refused(400, "M_UNKNOWN_SYNC_SESSION");
     assert_eq!(error["error"], UNKNOWN_SESSION);
     fresh.ask(json!({})).await;
 }
@@ -149,9 +121,7 @@ async fn an_expired_session_holds_no_messages_back() {
     let (mut gone, mut live) = (alice.v3(), alice.v3());
     gone.ask(json!({"to_device": {}})).await;
     live.ask(json!({"to_device": {}})).await;
-    bob.send_to_device(&alice, "m.test", json!({"n": 1}))
-        .await
-        .ok();
+    bob.send_to_device(&alice, "m.test", json!({"n": 1})).await.ok();
     has_waiting_in(&live, 1).await;
     let database = lab.proxy.database().connect().await.unwrap();
     let two_days = 2_i64 * 24 * 60 * 60 * 1_000;
@@ -165,12 +135,7 @@ async fn an_expired_session_holds_no_messages_back() {
     live.ask(json!({})).await;
 
     eventually("the message to be purged", async || {
-        (lab.proxy
-            .database()
-            .count("SELECT COUNT(*) FROM device_inbox")
-            .await
-            == 0)
-            .then_some(())
+        (lab.proxy.database().count("SELECT COUNT(*) FROM device_inbox").await == 0).then_some(())
     })
     .await;
 }
@@ -184,15 +149,8 @@ async fn a_since_is_good_for_its_own_device_only() {
     session.ask(json!({"to_device": {}})).await;
 
     for stranger in [&bob, &laptop] {
-        let reply = stranger
-            .v3_sync(&json!({}))
-            .since(session.next())
-            .send()
-            .await;
-        assert_eq!(
-            reply.refused(400, "M_UNKNOWN_SYNC_SESSION")["error"],
-            UNKNOWN_SESSION
-        );
+        let reply = stranger.v3_sync(&json!({})).since(session.next()).send().await;
+        assert_eq!(reply.refused(400, "M_UNKNOWN_SYNC_SESSION")["error"], UNKNOWN_SESSION);
     }
     session.ask(json!({})).await;
 }
@@ -204,27 +162,12 @@ async fn a_new_login_of_the_same_device_keeps_its_sessions() {
     let mut session = alice.v3();
     session.ask(json!({"to_device": {"limit": 3}})).await;
 
-    let localpart = alice
-        .user_id
-        .trim_start_matches('@')
-        .split(':')
-        .next()
-        .unwrap();
-    let again = Client::login(
-        &lab.url(),
-        localpart,
-        tests::synapse::PASSWORD,
-        &alice.device_id,
-    )
-    .await;
+    let localpart = alice.user_id.trim_start_matches('@').split(':').next().unwrap();
+    let again =
+        Client::login(&lab.url(), localpart, tests::synapse::PASSWORD, &alice.device_id).await;
     assert_ne!(again.access_token, alice.access_token);
 
-    let reply = again
-        .v3_sync(&json!({}))
-        .since(session.next())
-        .send()
-        .await
-        .ok();
+    let reply = again.v3_sync(&json!({})).since(session.next()).send().await.ok();
     assert!(reply["next"].is_string(), "{reply:#}");
 }
 
@@ -238,17 +181,12 @@ async fn sessions_of_one_device_do_not_disturb_each_other() {
     one.ask(json!({"to_device": {"limit": 1}})).await;
     two.ask(json!({"typing": {"room_id": room}})).await;
     for n in 0..2 {
-        bob.send_to_device(&alice, "m.test", json!({"n": n}))
-            .await
-            .ok();
+        bob.send_to_device(&alice, "m.test", json!({"n": n})).await.ok();
     }
     has_waiting(&alice, 2).await;
 
     let reply = two.ask(json!({})).await;
-    assert!(
-        reply["to_device"].is_null(),
-        "the second session never asked for it: {reply:#}"
-    );
+    assert!(reply["to_device"].is_null(), "the second session never asked for it: {reply:#}");
     let reply = one.ask(json!({})).await;
     assert_eq!(numbers(&reply["to_device"]), [0]);
     assert!(reply["typing"].is_null(), "{reply:#}");

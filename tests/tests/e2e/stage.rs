@@ -19,10 +19,6 @@ impl Stage {
         let homeserver = ScriptedHomeserver::start().await;
         let proxy = Proxy::start(&homeserver.url(), &postgres.database().await).await;
         let alice = homeserver.device(&proxy.url(), "@alice:scripted", "PHONE");
-        Self {
-            homeserver,
-            proxy,
-            alice,
-        }
+        Self { homeserver, proxy, alice }
     }
 }

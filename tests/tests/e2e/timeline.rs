@@ -18,9 +18,7 @@ async fn random_limits_lose_nothing_and_repeat_nothing() {
     let room = alice.create_public_room().await;
     bob.join(&room).await.ok();
     let mut whole = alice.v2();
-    whole
-        .until_reply("the room", |reply| joined(reply, &room).is_object())
-        .await;
+    whole.until_reply("the room", |reply| joined(reply, &room).is_object()).await;
 
     // Three readers with their own limits follow the same 200 messages while they are sent.
     let start = whole.since().to_owned();
@@ -36,10 +34,7 @@ async fn random_limits_lose_nothing_and_repeat_nothing() {
         assert_complete(&format!("the reader with seed {seed}"), history);
     }
     let gaps = one.gaps() + two.gaps() + three.gaps();
-    assert!(
-        gaps > 0,
-        "no reader ever met a limited timeline: the test has tested nothing"
-    );
+    assert!(gaps > 0, "no reader ever met a limited timeline: the test has tested nothing");
 }
 
 #[tokio::test]
@@ -50,15 +45,11 @@ async fn an_initial_sync_of_any_limit_pages_back_to_the_beginning() {
     bob.join(&room).await.ok();
     // The proxy hears of the room before the messages, so that they lie in many of its polls.
     let mut chain = alice.v2();
-    chain
-        .until_reply("the room", |reply| joined(reply, &room).is_object())
-        .await;
+    chain.until_reply("the room", |reply| joined(reply, &room).is_object()).await;
     send_to_room(bob, room.clone(), EVENTS, Progress::default()).await;
     let last = room_text(EVENTS - 1);
     chain
-        .until_reply("the last message", |reply| {
-            messages(reply, &room).contains(&last.as_str())
-        })
+        .until_reply("the last message", |reply| messages(reply, &room).contains(&last.as_str()))
         .await;
 
     // Another device makes its first sync only now; for the proxy that is the same account.
@@ -74,11 +65,7 @@ async fn an_initial_sync_of_any_limit_pages_back_to_the_beginning() {
         history.begin(&reply);
         assert_eq!(history.len() as u64, limit);
         history
-            .page_to_the_beginning(
-                &laptop,
-                timeline["prev_batch"].as_str().unwrap(),
-                &mut random,
-            )
+            .page_to_the_beginning(&laptop, timeline["prev_batch"].as_str().unwrap(), &mut random)
             .await;
 
         assert_complete(&format!("the initial sync with limit {limit}"), &history);
@@ -104,16 +91,12 @@ async fn a_sync_token_is_a_place_in_messages_in_both_directions() {
     let mut chain = alice.v2();
     alice.send(&room, "before").await;
     chain
-        .until_reply("the first message", |reply| {
-            messages(reply, &room).contains(&"before")
-        })
+        .until_reply("the first message", |reply| messages(reply, &room).contains(&"before"))
         .await;
     let between = chain.since().to_owned();
     alice.send(&room, "after").await;
     chain
-        .until_reply("the second message", |reply| {
-            messages(reply, &room).contains(&"after")
-        })
+        .until_reply("the second message", |reply| messages(reply, &room).contains(&"after"))
         .await;
 
     let later = alice.messages_after(&room, &between, 50).send().await.ok();
@@ -129,11 +112,7 @@ async fn a_sync_token_is_a_place_in_messages_in_both_directions() {
     };
     assert_eq!(texts(&later), ["after"]);
     assert_eq!(texts(&earlier), ["before"]);
-    assert_eq!(
-        earlier["start"],
-        between.as_str(),
-        "`start` is the token that the client sent"
-    );
+    assert_eq!(earlier["start"], between.as_str(), "`start` is the token that the client sent");
 }
 
 #[tokio::test]
@@ -142,14 +121,10 @@ async fn members_at_a_sync_token_are_those_of_that_moment() {
     let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
     let room = alice.create_public_room().await;
     let mut chain = alice.v2();
-    chain
-        .until_reply("the room", |reply| joined(reply, &room).is_object())
-        .await;
+    chain.until_reply("the room", |reply| joined(reply, &room).is_object()).await;
     let alone = chain.since().to_owned();
     bob.join(&room).await.ok();
-    chain
-        .until_reply("Bob's join", |reply| joined(reply, &room).is_object())
-        .await;
+    chain.until_reply("Bob's join", |reply| joined(reply, &room).is_object()).await;
     let together = chain.since().to_owned();
 
     let count = async |at: &str| {
@@ -172,20 +147,10 @@ async fn follow(client: &Client, room_id: &str, start: &str, mut random: Random)
         let patient = random.between(1, 40);
         wait_for_messages(&client, room_id, &since, patient).await;
         let filter = json!({"room": {"timeline": {"limit": limit}}});
-        let reply = client
-            .sync()
-            .since(&since)
-            .filter(&filter)
-            .timeout(2_000)
-            .send()
-            .await
-            .ok();
+        let reply = client.sync().since(&since).filter(&filter).timeout(2_000).send().await.ok();
         let room = joined(&reply, room_id);
         let length = room["timeline"]["events"].as_array().map_or(0, Vec::len) as u64;
-        assert!(
-            length <= limit,
-            "{length} events came for a limit of {limit}"
-        );
+        assert!(length <= limit, "{length} events came for a limit of {limit}");
         history.absorb(&client, &since, &reply, &mut random).await;
         since = reply["next_batch"].as_str().unwrap().to_owned();
     }
@@ -197,13 +162,7 @@ async fn wait_for_messages(client: &Client, room_id: &str, since: &str, count: u
     let last = room_text(EVENTS - 1);
     tests::wait::eventually("more messages", async || {
         let filter = json!({"room": {"timeline": {"limit": 50}}});
-        let reply = client
-            .fresh_sync()
-            .since(since)
-            .filter(&filter)
-            .send()
-            .await
-            .ok();
+        let reply = client.fresh_sync().since(since).filter(&filter).send().await.ok();
         let seen = messages(&reply, room_id);
         (seen.len() as u64 >= count || seen.contains(&last.as_str())).then_some(())
     })
@@ -212,11 +171,7 @@ async fn wait_for_messages(client: &Client, room_id: &str, since: &str, count: u
 
 #[track_caller]
 fn assert_complete(who: &str, history: &RoomHistory) {
-    let numbers: Vec<u64> = history
-        .bodies()
-        .into_iter()
-        .filter_map(room_number)
-        .collect();
+    let numbers: Vec<u64> = history.bodies().into_iter().filter_map(room_number).collect();
     assert_each_once_in_order(who, &numbers, EVENTS);
     let mut ids = history.event_ids();
     let all = ids.len();

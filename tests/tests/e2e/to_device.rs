@@ -22,35 +22,19 @@ async fn two_sessions_and_a_v2_client_each_get_everything_and_the_last_to_acknow
     v2.next().await;
 
     for n in 0..5 {
-        bob.send_to_device(&alice, "m.test", json!({"n": n}))
-            .await
-            .ok();
+        bob.send_to_device(&alice, "m.test", json!({"n": n})).await.ok();
     }
     stored_is(&lab.proxy, 5).await;
 
-    assert_eq!(
-        numbers(&one.ask(json!({})).await["to_device"]),
-        [0, 1, 2, 3, 4]
-    );
+    assert_eq!(numbers(&one.ask(json!({})).await["to_device"]), [0, 1, 2, 3, 4]);
     one.ask(json!({})).await;
-    assert_eq!(
-        stored(&lab.proxy).await,
-        5,
-        "two have not acknowledged them yet"
-    );
+    assert_eq!(stored(&lab.proxy).await, 5, "two have not acknowledged them yet");
 
     assert_eq!(numbers(&v2.next().await["to_device"]), [0, 1, 2, 3, 4]);
     v2.next().await;
-    assert_eq!(
-        stored(&lab.proxy).await,
-        5,
-        "one has not acknowledged them yet"
-    );
+    assert_eq!(stored(&lab.proxy).await, 5, "one has not acknowledged them yet");
 
-    assert_eq!(
-        numbers(&two.ask(json!({})).await["to_device"]),
-        [0, 1, 2, 3, 4]
-    );
+    assert_eq!(numbers(&two.ask(json!({})).await["to_device"]), [0, 1, 2, 3, 4]);
     assert_eq!(stored(&lab.proxy).await, 5, "delivered is not acknowledged");
     let after = two.ask(json!({})).await;
     assert!(after["to_device"].is_null(), "{after:#}");
@@ -65,9 +49,7 @@ async fn a_stray_v2_sync_without_a_since_holds_nothing_back() {
     session.ask(json!({"to_device": {}})).await;
     alice.sync().send().await.ok();
 
-    bob.send_to_device(&alice, "m.test", json!({"n": 1}))
-        .await
-        .ok();
+    bob.send_to_device(&alice, "m.test", json!({"n": 1})).await.ok();
     stored_is(&lab.proxy, 1).await;
     session.ask(json!({})).await;
     session.ask(json!({})).await;
@@ -94,10 +76,7 @@ async fn the_same_since_brings_the_same_messages_byte_for_byte() {
     assert_eq!(first.raw, again.raw);
 
     let also_on_v2 = alice.v2().next().await;
-    assert_eq!(
-        first.json["to_device"]["events"],
-        also_on_v2["to_device"]["events"]
-    );
+    assert_eq!(first.json["to_device"]["events"], also_on_v2["to_device"]["events"]);
 }
 
 #[tokio::test]
@@ -106,14 +85,9 @@ async fn a_limit_makes_pages_that_follow_at_once() {
     let (alice, bob) = (lab.user("alice").await, lab.user_on_synapse("bob").await);
     let mut session = alice.v3();
     let first = session.ask(json!({"to_device": {"limit": 2}})).await;
-    assert!(
-        first["to_device"].is_null() || first["to_device"]["events"] == json!([]),
-        "{first:#}"
-    );
+    assert!(first["to_device"].is_null() || first["to_device"]["events"] == json!([]), "{first:#}");
     for n in 0..5 {
-        bob.send_to_device(&alice, "m.test", json!({"n": n}))
-            .await
-            .ok();
+        bob.send_to_device(&alice, "m.test", json!({"n": n})).await.ok();
     }
     lets_arrive(&alice, 5).await;
 
@@ -132,9 +106,7 @@ async fn a_new_session_begins_with_the_oldest_message_still_held() {
     reader.ask(json!({"to_device": {}})).await;
     holder.ask(json!({"to_device": {}})).await;
     for n in 0..3 {
-        bob.send_to_device(&alice, "m.test", json!({"n": n}))
-            .await
-            .ok();
+        bob.send_to_device(&alice, "m.test", json!({"n": n})).await.ok();
     }
     waits_for(&reader, 3).await;
     reader.ask(json!({})).await;
@@ -153,9 +125,7 @@ async fn an_acknowledgement_never_moves_backwards() {
     let mut session = alice.v3();
     session.ask(json!({"to_device": {}})).await;
     let before = session.clone();
-    bob.send_to_device(&alice, "m.test", json!({"n": 1}))
-        .await
-        .ok();
+    bob.send_to_device(&alice, "m.test", json!({"n": 1})).await.ok();
     waits_for(&session, 1).await;
     session.ask(json!({})).await;
     session.ask(json!({})).await;
@@ -163,9 +133,7 @@ async fn an_acknowledgement_never_moves_backwards() {
 
     // An old request that was on its way all the time arrives now.
     before.lose(json!({})).await;
-    bob.send_to_device(&alice, "m.test", json!({"n": 2}))
-        .await
-        .ok();
+    bob.send_to_device(&alice, "m.test", json!({"n": 2})).await.ok();
     let reply = eventually("the second message", async || {
         let reply = session.lose(json!({})).await;
         (!numbers(&reply["to_device"]).is_empty()).then_some(reply)
@@ -185,9 +153,7 @@ async fn a_session_that_does_not_ask_for_to_device_still_holds_the_messages() {
     let (mut reader, mut bystander) = (alice.v3(), alice.v3());
     reader.ask(json!({"to_device": {}})).await;
     bystander.ask(json!({})).await;
-    bob.send_to_device(&alice, "m.test", json!({"n": 7}))
-        .await
-        .ok();
+    bob.send_to_device(&alice, "m.test", json!({"n": 7})).await.ok();
     waits_for(&reader, 1).await;
     reader.ask(json!({})).await;
     reader.ask(json!({})).await;
@@ -207,32 +173,23 @@ async fn a_waiting_session_wakes_for_a_message() {
     session.ask(json!({"to_device": {}})).await;
 
     let waiting = tokio::spawn(session.request(&json!({})).timeout(30_000).send());
-    bob.send_to_device(&alice, "m.test", json!({"n": 3}))
-        .await
-        .ok();
+    bob.send_to_device(&alice, "m.test", json!({"n": 3})).await.ok();
     let reply = waiting.await.unwrap().ok();
 
     assert_eq!(numbers(&reply["to_device"]), [3]);
-    assert_eq!(
-        events(&reply["to_device"])[0]["sender"],
-        bob.user_id.as_str()
-    );
+    assert_eq!(events(&reply["to_device"])[0]["sender"], bob.user_id.as_str());
     assert_eq!(events(&reply["to_device"])[0]["type"], "m.test");
 }
 
 /// How many to-device messages the proxy keeps, whoever they are for.
 async fn stored(proxy: &Proxy) -> i64 {
-    proxy
-        .database()
-        .count("SELECT COUNT(*) FROM device_inbox")
-        .await
+    proxy.database().count("SELECT COUNT(*) FROM device_inbox").await
 }
 
 async fn stored_is(proxy: &Proxy, expected: i64) {
-    eventually(
-        &format!("{expected} messages in the database"),
-        async || (stored(proxy).await == expected).then_some(()),
-    )
+    eventually(&format!("{expected} messages in the database"), async || {
+        (stored(proxy).await == expected).then_some(())
+    })
     .await;
 }
 

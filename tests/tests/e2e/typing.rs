@@ -23,10 +23,7 @@ async fn the_first_reply_says_who_types_now() {
     let late = alice.v3().ask(json!({"typing": {"room_id": room}})).await;
     assert_eq!(typing(&late), Some(vec![bob.user_id.as_str()]));
     let event = events(&late["typing"])[0];
-    assert_eq!(
-        (&event["type"], &event["room_id"]),
-        (&json!("m.typing"), &json!(room))
-    );
+    assert_eq!((&event["type"], &event["room_id"]), (&json!("m.typing"), &json!(room)));
 }
 
 #[tokio::test]
@@ -46,16 +43,8 @@ async fn a_waiting_session_hears_of_every_change() {
     let waiting = tokio::spawn(session.request(&json!({})).timeout(30_000).send());
     bob.stops_typing(&room).await;
     let reply = waiting.await.unwrap().ok();
-    assert_eq!(
-        typing(&reply),
-        Some(vec![]),
-        "an empty list says that nobody types any more"
-    );
-    assert!(
-        started.elapsed() < Duration::from_secs(20),
-        "it took {:?}",
-        started.elapsed()
-    );
+    assert_eq!(typing(&reply), Some(vec![]), "an empty list says that nobody types any more");
+    assert!(started.elapsed() < Duration::from_secs(20), "it took {:?}", started.elapsed());
 }
 
 #[tokio::test]
@@ -68,11 +57,7 @@ async fn with_nothing_new_the_reply_is_the_next_token_alone() {
     let started = Instant::now();
     let reply = session.request(&json!({})).timeout(1_500).send().await.ok();
 
-    assert_eq!(
-        reply.as_object().unwrap().keys().collect::<Vec<_>>(),
-        ["next"],
-        "{reply:#}"
-    );
+    assert_eq!(reply.as_object().unwrap().keys().collect::<Vec<_>>(), ["next"], "{reply:#}");
     assert!(
         started.elapsed() >= Duration::from_millis(1_400),
         "it did not wait, only {:?}",
@@ -91,11 +76,7 @@ async fn a_change_elsewhere_does_not_end_the_wait() {
 
     let waiting = tokio::spawn(session.request(&json!({})).timeout(30_000).send());
     bob.starts_typing(&elsewhere).await;
-    bob.send(
-        &elsewhere,
-        "a message wakes nobody who asked for typing alone",
-    )
-    .await;
+    bob.send(&elsewhere, "a message wakes nobody who asked for typing alone").await;
     bob.starts_typing(&room).await;
     let reply = waiting.await.unwrap().ok();
 
@@ -112,28 +93,20 @@ async fn null_drops_the_stream_and_asking_again_starts_it_afresh() {
     let lab = Lab::shared().await;
     let (alice, bob, room) = two_in_a_room(&lab).await;
     let mut session = alice.v3();
-    session
-        .ask(json!({"typing": {"room_id": room}, "to_device": {}}))
-        .await;
+    session.ask(json!({"typing": {"room_id": room}, "to_device": {}})).await;
     session.ask(json!({"typing": null})).await;
 
     // The typing comes first and must not be told; the to-device message after it shows that it has had its time.
     let waiting = tokio::spawn(session.request(&json!({})).timeout(30_000).send());
     bob.starts_typing(&room).await;
-    bob.send_to_device(&alice, "m.test", json!({"n": 1}))
-        .await
-        .ok();
+    bob.send_to_device(&alice, "m.test", json!({"n": 1})).await.ok();
     let reply = waiting.await.unwrap().ok();
     assert_eq!(numbers(&reply["to_device"]), [1]);
     assert!(reply["typing"].is_null(), "{reply:#}");
     session.absorb(&reply);
 
     let reply = session.ask(json!({"typing": {"room_id": room}})).await;
-    assert_eq!(
-        typing(&reply),
-        Some(vec![bob.user_id.as_str()]),
-        "as in a new session"
-    );
+    assert_eq!(typing(&reply), Some(vec![bob.user_id.as_str()]), "as in a new session");
 }
 
 #[tokio::test]
@@ -144,12 +117,8 @@ async fn a_stream_first_asked_for_in_mid_session_answers_at_once() {
     session.ask(json!({"to_device": {}})).await;
 
     let started = Instant::now();
-    let reply = session
-        .request(&json!({"typing": {"room_id": room}}))
-        .timeout(30_000)
-        .send()
-        .await
-        .ok();
+    let reply =
+        session.request(&json!({"typing": {"room_id": room}})).timeout(30_000).send().await.ok();
 
     assert_eq!(typing(&reply), Some(vec![]));
     assert!(
@@ -182,22 +151,12 @@ async fn the_room_can_be_changed_in_mid_session() {
 /// Who types, if the reply says anything about it.
 fn typing(reply: &Value) -> Option<Vec<&str>> {
     let event = events(&reply["typing"]).last().copied()?;
-    Some(
-        event["content"]["user_ids"]
-            .as_array()?
-            .iter()
-            .filter_map(Value::as_str)
-            .collect(),
-    )
+    Some(event["content"]["user_ids"].as_array()?.iter().filter_map(Value::as_str).collect())
 }
 
 async fn until_typing(session: &mut Session, who: &[&Client]) {
     let expected: Vec<&str> = who.iter().map(|client| client.user_id.as_str()).collect();
-    session
-        .until("the typing", |reply| {
-            (typing(reply)? == expected).then_some(())
-        })
-        .await;
+    session.until("the typing", |reply| (typing(reply)? == expected).then_some(())).await;
 }
 
 async fn until_typing_or(session: &mut Session, reply: &Value, who: &[&Client]) {

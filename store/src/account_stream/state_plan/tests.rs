@@ -154,6 +154,18 @@ fn state_before_the_timeline_changes_in_the_gap() {
 }
 
 #[test]
+fn what_the_timeline_holds_did_not_happen_in_the_gap() {
+    check(&Case {
+        before: "@bob=1",
+        state: "@bob=2",
+        timeline: "@bob=2",
+        expected: "@bob=2",
+        undo: "0:@bob<1",
+        ..DELTA
+    });
+}
+
+#[test]
 fn a_lazily_loaded_member_is_learnt_not_changed() {
     check(&Case { state: "@bob=1", expected: "@bob=1", ..DELTA });
 }

@@ -19,17 +19,12 @@ const MIB: usize = 1024 * 1024;
 async fn a_large_upload_is_streamed_in_little_memory() {
     let stage = Stage::set().await;
     let (homeserver, proxy, alice) = (&stage.homeserver, &stage.proxy, &stage.alice);
-    homeserver.on_path(
-        UPLOAD,
-        Canned::json(&json!({"content_uri": "mxc://scripted/file"})),
-    );
+    homeserver.on_path(UPLOAD, Canned::json(&json!({"content_uri": "mxc://scripted/file"})));
     alice.whoami().await.ok();
     let before = proxy.peak_memory_kib();
 
     let piece = Bytes::from(vec![b'x'; MIB]);
-    let pieces = stream::repeat(piece.clone())
-        .take(100)
-        .map(Ok::<_, std::io::Error>);
+    let pieces = stream::repeat(piece.clone()).take(100).map(Ok::<_, std::io::Error>);
     let response = reqwest_client()
         .post(format!("{}{UPLOAD}", proxy.url()))
         .bearer_auth(&alice.access_token)
@@ -45,11 +40,7 @@ async fn a_large_upload_is_streamed_in_little_memory() {
     let whole: Vec<u8> = piece.repeat(100);
     assert_eq!(arrived[0].body_digest, digest(&SHA256, &whole).as_ref());
     let grown = proxy.peak_memory_kib() - before;
-    assert!(
-        grown < 40 * 1024,
-        "the proxy grew by {grown} KiB for an upload of {} KiB",
-        100 * 1024
-    );
+    assert!(grown < 40 * 1024, "the proxy grew by {grown} KiB for an upload of {} KiB", 100 * 1024);
 }
 
 #[tokio::test]
@@ -91,10 +82,7 @@ async fn the_beginning_of_a_slow_answer_does_not_wait_for_its_end() {
     let stage = Stage::set().await;
     let (homeserver, proxy, alice) = (&stage.homeserver, &stage.proxy, &stage.alice);
     let gate = Gate::closed();
-    homeserver.on_path(
-        DOWNLOAD,
-        Canned::bytes(200, "first ").then("second").held_by(&gate),
-    );
+    homeserver.on_path(DOWNLOAD, Canned::bytes(200, "first ").then("second").held_by(&gate));
 
     let response = reqwest_client()
         .get(format!("{}{DOWNLOAD}", proxy.url()))
@@ -121,12 +109,8 @@ async fn ranges_go_there_and_back() {
             .header("accept-ranges", "bytes"),
     );
 
-    let reply = alice
-        .get(DOWNLOAD)
-        .header("Range", "bytes=2-4")
-        .header("If-Range", "\"v1\"")
-        .send()
-        .await;
+    let reply =
+        alice.get(DOWNLOAD).header("Range", "bytes=2-4").header("If-Range", "\"v1\"").send().await;
 
     assert_eq!((reply.status, reply.raw.as_ref()), (206, b"cde".as_slice()));
     assert_eq!(reply.header_values("content-range"), ["bytes 2-4/10"]);
@@ -140,9 +124,8 @@ async fn ranges_go_there_and_back() {
 async fn media_goes_to_synapse_and_back() {
     let lab = Lab::shared().await;
     let alice = lab.user("alice").await;
-    let picture: Vec<u8> = (0..200_000_u32)
-        .map(|n| n.to_le_bytes()[0] ^ n.to_le_bytes()[1])
-        .collect();
+    let picture: Vec<u8> =
+        (0..200_000_u32).map(|n| n.to_le_bytes()[0] ^ n.to_le_bytes()[1]).collect();
 
     let upload = alice
         .post("/_matrix/media/v3/upload")

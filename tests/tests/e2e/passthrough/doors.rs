@@ -22,24 +22,14 @@ async fn a_login_points_the_client_to_the_proxy() {
     let nobody = Client::anonymous(&proxy.url());
 
     for path in ["/_matrix/client/v3/login", "/_matrix/client/v3/register"] {
-        let reply = nobody
-            .post(path)
-            .json(&json!({"type": "m.login.password"}))
-            .send()
-            .await
-            .ok();
-        let base_url = reply["well_known"]["m.homeserver"]["base_url"]
-            .as_str()
-            .unwrap();
+        let reply = nobody.post(path).json(&json!({"type": "m.login.password"})).send().await.ok();
+        let base_url = reply["well_known"]["m.homeserver"]["base_url"].as_str().unwrap();
         assert_eq!(base_url.trim_end_matches('/'), proxy.url(), "from {path}");
         assert_eq!(
             reply["well_known"]["m.identity_server"]["base_url"], "https://id.example",
             "the rest stays"
         );
-        assert_eq!(
-            (&reply["access_token"], &reply["device_id"]),
-            (&json!("t"), &json!("D"))
-        );
+        assert_eq!((&reply["access_token"], &reply["device_id"]), (&json!("t"), &json!("D")));
     }
 }
 
@@ -49,12 +39,7 @@ async fn an_error_at_login_comes_through_as_it_is() {
     let nobody = Client::anonymous(&lab.url());
 
     let body = json!({"type": "m.login.password", "identifier": {"type": "m.id.user", "user": "nobody"}, "password": "wrong"});
-    nobody
-        .post("/_matrix/client/v3/login")
-        .json(&body)
-        .send()
-        .await
-        .refused(403, "M_FORBIDDEN");
+    nobody.post("/_matrix/client/v3/login").json(&body).send().await.refused(403, "M_FORBIDDEN");
 }
 
 #[tokio::test]
@@ -69,25 +54,12 @@ async fn a_logout_is_effective_at_once() {
 
     alice.logout().await.ok();
     alice.sync().send().await.refused(401, "M_UNKNOWN_TOKEN");
-    alice
-        .v3_sync(&json!({}))
-        .send()
-        .await
-        .refused(401, "M_UNKNOWN_TOKEN");
+    alice.v3_sync(&json!({})).send().await.refused(401, "M_UNKNOWN_TOKEN");
     laptop.sync().send().await.ok();
 
-    laptop
-        .post("/_matrix/client/v3/logout/all")
-        .json(&json!({}))
-        .send()
-        .await
-        .ok();
+    laptop.post("/_matrix/client/v3/logout/all").json(&json!({})).send().await.ok();
     laptop.sync().send().await.refused(401, "M_UNKNOWN_TOKEN");
-    laptop
-        .v3_sync(&json!({}))
-        .send()
-        .await
-        .refused(401, "M_UNKNOWN_TOKEN");
+    laptop.v3_sync(&json!({})).send().await.refused(401, "M_UNKNOWN_TOKEN");
 }
 
 #[tokio::test]
@@ -126,10 +98,7 @@ async fn administration_and_federation_are_not_passed_on_unless_asked_for() {
     )
     .await;
     for path in &paths[..2] {
-        assert_eq!(
-            alice.at(&open.url()).get(path).send().await.ok(),
-            json!({"passed": "on"})
-        );
+        assert_eq!(alice.at(&open.url()).get(path).send().await.ok(), json!({"passed": "on"}));
     }
 }
 
@@ -137,10 +106,7 @@ async fn administration_and_federation_are_not_passed_on_unless_asked_for() {
 async fn no_sync_reaches_the_homeserver_in_disguise() {
     let stage = Stage::set().await;
     let (homeserver, proxy, alice) = (&stage.homeserver, &stage.proxy, &stage.alice);
-    homeserver.on_sync(
-        None,
-        &first_sync(&alice.user_id, "!room:scripted", "s1", &["hello"]),
-    );
+    homeserver.on_sync(None, &first_sync(&alice.user_id, "!room:scripted", "s1", &["hello"]));
     let authorization = format!("Bearer {}", alice.access_token);
 
     for target in [

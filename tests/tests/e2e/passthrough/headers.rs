@@ -69,20 +69,11 @@ async fn headers_of_the_connection_stay_on_their_side() {
     .await;
 
     let seen = homeserver.seen_at(target).remove(0);
-    for dropped in [
-        "x-listed",
-        "keep-alive",
-        "proxy-authorization",
-        "te",
-        "upgrade",
-    ] {
+    for dropped in ["x-listed", "keep-alive", "proxy-authorization", "te", "upgrade"] {
         assert_eq!(seen.header(dropped), None, "`{dropped}` was passed on");
     }
     assert_eq!(seen.header("x-of-the-client").as_deref(), Some("keep me"));
-    assert_eq!(
-        seen.header("user-agent").as_deref(),
-        Some("a client of its own")
-    );
+    assert_eq!(seen.header("user-agent").as_deref(), Some("a client of its own"));
     assert_eq!(
         seen.header("x-forwarded-for").as_deref(),
         Some("203.0.113.9, 127.0.0.1"),
@@ -90,10 +81,7 @@ async fn headers_of_the_connection_stay_on_their_side() {
     );
     let reply = reply.to_lowercase();
     assert!(reply.contains("x-of-the-homeserver: kept"), "{reply}");
-    assert!(
-        !reply.contains("timeout=77") && !reply.contains("proxy-authenticate"),
-        "{reply}"
-    );
+    assert!(!reply.contains("timeout=77") && !reply.contains("proxy-authenticate"), "{reply}");
 }
 
 #[tokio::test]
@@ -113,15 +101,8 @@ async fn every_answer_has_exactly_one_allow_origin() {
     );
 
     for path in ["with", "without", "twice", "missing"] {
-        let reply = alice
-            .get(&format!("/_matrix/client/v3/{path}"))
-            .send()
-            .await;
-        assert_eq!(
-            reply.header_values("access-control-allow-origin"),
-            ["*"],
-            "for {path}"
-        );
+        let reply = alice.get(&format!("/_matrix/client/v3/{path}")).send().await;
+        assert_eq!(reply.header_values("access-control-allow-origin"), ["*"], "for {path}");
     }
 }
 
@@ -131,16 +112,9 @@ async fn a_homeserver_out_of_reach_is_a_502_in_matrix_form() {
     let nobody_listens = format!("http://127.0.0.1:{}", tests::paths::free_port());
     let proxy = Proxy::start(&nobody_listens, &postgres.database().await).await;
 
-    let reply = Client::anonymous(&proxy.url())
-        .get("/_matrix/client/v3/login")
-        .send()
-        .await;
+    let reply = Client::anonymous(&proxy.url()).get("/_matrix/client/v3/login").send().await;
 
-    assert!(
-        matches!(reply.status, 502 | 504),
-        "it answered {}",
-        reply.status
-    );
+    assert!(matches!(reply.status, 502 | 504), "it answered {}", reply.status);
     assert_eq!(reply.json["errcode"], "M_UNKNOWN");
     assert_eq!(reply.header_values("access-control-allow-origin"), ["*"]);
 }

@@ -14,10 +14,7 @@ use crate::stage::Stage;
 async fn whatever_goes_wrong_the_same_position_is_asked_for_again() {
     for fault in [
         Fault::Status(502, json!({"errcode": "M_UNKNOWN", "error": "bad gateway"})),
-        Fault::Status(
-            500,
-            json!({"errcode": "M_UNKNOWN", "error": "internal server error"}),
-        ),
+        Fault::Status(500, json!({"errcode": "M_UNKNOWN", "error": "internal server error"})),
         Fault::Status(404, json!("not even an error object")),
         Fault::Html,
         Fault::TruncatedJson,
@@ -31,10 +28,7 @@ async fn whatever_goes_wrong_the_same_position_is_asked_for_again() {
         homeserver.is_polled_with("s1").await;
 
         homeserver.next_syncs_fail(2, &fault);
-        homeserver.on_sync(
-            Some("s1"),
-            &with_to_device(messages_in(ROOM, "s2", &["two"]), &[1, 2]),
-        );
+        homeserver.on_sync(Some("s1"), &with_to_device(messages_in(ROOM, "s2", &["two"]), &[1, 2]));
         homeserver.on_sync(Some("s2"), &messages_in(ROOM, "s3", &["three"]));
         // The poll that was waiting is answered now; faults are for those after it, which ask for `s2`.
         let mut texts: Vec<String> = Vec::new();
@@ -51,14 +45,8 @@ async fn whatever_goes_wrong_the_same_position_is_asked_for_again() {
         assert_eq!(texts, ["two", "three"], "after {fault:?}");
         assert_eq!(to_device, [1, 2], "after {fault:?}");
         let polled: Vec<String> = homeserver.polled().into_iter().flatten().collect();
-        let again = polled
-            .iter()
-            .filter(|since| *since == "s1" || *since == "s2")
-            .count();
-        assert!(
-            again >= 4,
-            "two failures and two successes are four polls at least: {polled:?}"
-        );
+        let again = polled.iter().filter(|since| *since == "s1" || *since == "s2").count();
+        assert!(again >= 4, "two failures and two successes are four polls at least: {polled:?}");
     }
 }
 
@@ -83,10 +71,8 @@ async fn while_the_homeserver_is_down_waiting_clients_go_on_waiting() {
     let mut chain = alice.v2();
     chain.next().await;
     homeserver.is_polled_with("s1").await;
-    homeserver.next_syncs_fail(
-        3,
-        &Fault::Status(503, json!({"errcode": "M_UNKNOWN", "error": "down"})),
-    );
+    homeserver
+        .next_syncs_fail(3, &Fault::Status(503, json!({"errcode": "M_UNKNOWN", "error": "down"})));
     homeserver.on_sync(Some("s1"), &nothing_new("s2"));
 
     let reply = chain.request().timeout(1_500).send().await.ok();
@@ -94,9 +80,7 @@ async fn while_the_homeserver_is_down_waiting_clients_go_on_waiting() {
 
     homeserver.on_sync(Some("s2"), &messages_in(ROOM, "s3", &["up again"]));
     chain.absorb(&reply);
-    let reply = chain
-        .until_reply("the message", |reply| !messages(reply, ROOM).is_empty())
-        .await;
+    let reply = chain.until_reply("the message", |reply| !messages(reply, ROOM).is_empty()).await;
     assert_eq!(messages(&reply, ROOM), ["up again"]);
 }
 
@@ -116,11 +100,7 @@ async fn a_rate_limit_is_obeyed() {
     let refused_at = std::time::Instant::now();
     homeserver.on_sync(Some("s2"), &messages_in(ROOM, "s3", &["patience"]));
 
-    chain
-        .until("the message", |reply| {
-            (!messages(reply, ROOM).is_empty()).then_some(())
-        })
-        .await;
+    chain.until("the message", |reply| (!messages(reply, ROOM).is_empty()).then_some(())).await;
 
     assert!(
         refused_at.elapsed() >= Duration::from_millis(1_700),
@@ -148,15 +128,7 @@ async fn a_token_that_ends_is_answered_in_the_homeservers_words() {
     assert_eq!(waiting.await.unwrap().expect_status(401).json, words);
 
     assert_eq!(chain.request().send().await.expect_status(401).json, words);
-    assert_eq!(
-        session
-            .request(&json!({}))
-            .send()
-            .await
-            .expect_status(401)
-            .json,
-        words
-    );
+    assert_eq!(session.request(&json!({})).send().await.expect_status(401).json, words);
 }
 
 #[tokio::test]
@@ -178,21 +150,12 @@ async fn after_a_refresh_the_device_goes_on_where_it_was() {
 
     // The same device has a new token; the script makes the old name of it valid again, which is the same to the proxy.
     homeserver.device("", &alice.user_id, &alice.device_id);
-    homeserver.on_sync(
-        Some("s1"),
-        &messages_in(ROOM, "s2", &["while you were away"]),
-    );
+    homeserver.on_sync(Some("s1"), &messages_in(ROOM, "s2", &["while you were away"]));
 
-    let reply = chain
-        .until_reply("the message", |reply| !messages(reply, ROOM).is_empty())
-        .await;
+    let reply = chain.until_reply("the message", |reply| !messages(reply, ROOM).is_empty()).await;
     assert_eq!(messages(&reply, ROOM), ["while you were away"]);
     assert_eq!(
-        homeserver
-            .polled()
-            .iter()
-            .filter(|since| since.is_none())
-            .count(),
+        homeserver.polled().iter().filter(|since| since.is_none()).count(),
         1,
         "nothing was fetched twice"
     );

@@ -53,11 +53,7 @@ async fn one_hostile_event_is_set_aside_and_the_rest_goes_on() {
     );
     assert_eq!(to_device, [1]);
     assert!(
-        proxy
-            .database()
-            .count("SELECT COUNT(*) FROM quarantine")
-            .await
-            > 0,
+        proxy.database().count("SELECT COUNT(*) FROM quarantine").await > 0,
         "what is set aside is kept for a person to see"
     );
 }
@@ -77,9 +73,7 @@ async fn a_room_that_is_no_room_does_not_stop_the_others() {
     reply["account_data"] = json!({"events": [{"type": "no content"}]});
     homeserver.on_sync(Some("s1"), &reply);
 
-    let reply = chain
-        .until_reply("the message", |reply| !messages(reply, ROOM).is_empty())
-        .await;
+    let reply = chain.until_reply("the message", |reply| !messages(reply, ROOM).is_empty()).await;
     assert_eq!(messages(&reply, ROOM), ["still here"]);
     homeserver.is_polled_with("s2").await;
 }

@@ -16,23 +16,14 @@ async fn clients_that_come_together_share_the_first_poll_and_one_that_leaves_doe
     homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["hello"]));
 
     let impatient = tokio::spawn(alice.on_new_connections().sync().send());
-    eventually("the first poll", async || {
-        (!homeserver.polled().is_empty()).then_some(())
-    })
-    .await;
+    eventually("the first poll", async || (!homeserver.polled().is_empty()).then_some(())).await;
     impatient.abort();
-    assert!(
-        impatient.await.unwrap_err().is_cancelled(),
-        "nobody can have answered yet"
-    );
+    assert!(impatient.await.unwrap_err().is_cancelled(), "nobody can have answered yet");
     let patient = [
         tokio::spawn(alice.on_new_connections().sync().send()),
         tokio::spawn(alice.on_new_connections().sync().timeout(10_000).send()),
         tokio::spawn(
-            alice
-                .on_new_connections()
-                .v3_sync(&json!({"typing": {"room_id": ROOM}}))
-                .send(),
+            alice.on_new_connections().v3_sync(&json!({"typing": {"room_id": ROOM}})).send(),
         ),
     ];
     // All have asked who Alice is, or have been told from memory, once the proxy has taken their connections; the gate
@@ -44,15 +35,8 @@ async fn clients_that_come_together_share_the_first_poll_and_one_that_leaves_doe
         assert_eq!(messages(&reply, ROOM), ["hello"]);
     }
     assert!(v3.await.unwrap().ok()["typing"].is_object());
-    let first_polls = homeserver
-        .polled()
-        .into_iter()
-        .filter(Option::is_none)
-        .count();
-    assert_eq!(
-        first_polls, 1,
-        "the homeserver was asked for everything more than once"
-    );
+    let first_polls = homeserver.polled().into_iter().filter(Option::is_none).count();
+    assert_eq!(first_polls, 1, "the homeserver was asked for everything more than once");
 }
 
 #[tokio::test]
@@ -63,27 +47,19 @@ async fn after_a_restart_polling_goes_on_from_the_stored_position_without_any_cl
     homeserver.on_sync(Some("s1"), &messages_in(ROOM, "s2", &["two"]));
     let mut chain = alice.v2();
     chain
-        .until("both messages", |reply| {
-            messages(reply, ROOM).contains(&"two").then_some(())
-        })
+        .until("both messages", |reply| messages(reply, ROOM).contains(&"two").then_some(()))
         .await;
     homeserver.is_polled_with("s2").await;
 
     proxy.kill9();
     let before = homeserver.polled().len();
     proxy.start_again().await;
-    eventually("a poll", async || {
-        (homeserver.polled().len() > before).then_some(())
-    })
-    .await;
+    eventually("a poll", async || (homeserver.polled().len() > before).then_some(())).await;
 
     assert_eq!(homeserver.polled()[before].as_deref(), Some("s2"));
     homeserver.on_sync(Some("s2"), &messages_in(ROOM, "s3", &["three"]));
-    let reply = chain
-        .until_reply("the third message", |reply| {
-            !messages(reply, ROOM).is_empty()
-        })
-        .await;
+    let reply =
+        chain.until_reply("the third message", |reply| !messages(reply, ROOM).is_empty()).await;
     assert_eq!(messages(&reply, ROOM), ["three"]);
 }
 
@@ -99,33 +75,17 @@ async fn polling_keeps_the_users_presence_and_timeline_in_order() {
     let first = &homeserver.seen_at("/sync")[0];
     let filter: Value =
         serde_json::from_str(&first.parameter("filter").expect("the poll has a filter")).unwrap();
-    assert_eq!(
-        filter["room"]["state"]["lazy_load_members"], true,
-        "{filter}"
-    );
-    assert_eq!(
-        filter["room"]["timeline"]["unread_thread_notifications"], true,
-        "{filter}"
-    );
-    assert!(
-        first.header("authorization").is_some(),
-        "the token goes in the header"
-    );
-    assert!(
-        !first.target.contains(&alice.access_token),
-        "and never into a URL: {}",
-        first.target
-    );
+    assert_eq!(filter["room"]["state"]["lazy_load_members"], true, "{filter}");
+    assert_eq!(filter["room"]["timeline"]["unread_thread_notifications"], true, "{filter}");
+    assert!(first.header("authorization").is_some(), "the token goes in the header");
+    assert!(!first.target.contains(&alice.access_token), "and never into a URL: {}", first.target);
 }
 
 #[tokio::test]
 async fn a_gap_upstream_is_a_gap_for_the_client() {
     let stage = Stage::set().await;
     let (homeserver, alice) = (&stage.homeserver, &stage.alice);
-    homeserver.on_sync(
-        None,
-        &first_sync(&alice.user_id, ROOM, "s1", &["one", "two"]),
-    );
+    homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["one", "two"]));
     let mut chain = alice.v2();
     chain.next().await;
     let before = chain.since().to_owned();
@@ -145,16 +105,9 @@ async fn a_gap_upstream_is_a_gap_for_the_client() {
         "/_matrix/client/v3/rooms/%21room%3Ascripted/messages",
         Canned::json(&json!({"chunk": [message("eight")], "start": "before_nine"})),
     );
-    chain
-        .until("the gap", |reply| {
-            joined(reply, ROOM).is_object().then_some(())
-        })
-        .await;
+    chain.until("the gap", |reply| joined(reply, ROOM).is_object().then_some(())).await;
 
-    for reply in [
-        alice.sync().since(&before).send().await.ok(),
-        alice.sync().send().await.ok(),
-    ] {
+    for reply in [alice.sync().since(&before).send().await.ok(), alice.sync().send().await.ok()] {
         assert_eq!(joined(&reply, ROOM)["timeline"]["limited"], true);
         assert_eq!(
             messages(&reply, ROOM),
@@ -162,22 +115,14 @@ async fn a_gap_upstream_is_a_gap_for_the_client() {
             "nothing from before a gap stands beside what follows it"
         );
         assert_eq!(timeline(&reply, ROOM).len(), 2);
-        let prev_batch = joined(&reply, ROOM)["timeline"]["prev_batch"]
-            .as_str()
-            .unwrap();
-        let page = alice
-            .messages_before(ROOM, prev_batch, 10)
-            .send()
-            .await
-            .ok();
+        let prev_batch = joined(&reply, ROOM)["timeline"]["prev_batch"].as_str().unwrap();
+        let page = alice.messages_before(ROOM, prev_batch, 10).send().await.ok();
         assert_eq!(page["start"], prev_batch, "`start` is what the client sent");
         assert_eq!(page["chunk"][0]["content"]["body"], "eight");
     }
     let asked = homeserver.seen_at("/messages");
     assert!(
-        asked
-            .iter()
-            .all(|seen| seen.parameter("from").as_deref() == Some("before_nine")),
+        asked.iter().all(|seen| seen.parameter("from").as_deref() == Some("before_nine")),
         "{asked:#?}"
     );
 }
@@ -188,10 +133,7 @@ async fn a_homeserver_that_hangs_at_the_first_poll_holds_up_only_its_own_account
     let (homeserver, proxy, alice) = (&stage.homeserver, &stage.proxy, &stage.alice);
     homeserver.next_syncs_fail(1, &Fault::Hang);
     let stuck = tokio::spawn(alice.sync().send());
-    eventually("the hanging poll", async || {
-        (homeserver.faults_left() == 0).then_some(())
-    })
-    .await;
+    eventually("the hanging poll", async || (homeserver.faults_left() == 0).then_some(())).await;
 
     let bob = homeserver.device(&proxy.url(), "@bob:scripted", "TABLET");
     homeserver.on_sync(None, &first_sync(&bob.user_id, ROOM, "s1", &["not stuck"]));

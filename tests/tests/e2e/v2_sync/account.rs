@@ -8,36 +8,18 @@ use tests::matchers::{content_of, events, joined, types};
 async fn global_account_data_comes_at_first_and_when_it_changes() {
     let lab = Lab::shared().await;
     let alice = lab.user("alice").await;
-    alice
-        .set_account_data("com.example.settings", &json!({"dark": true}))
-        .await
-        .ok();
+    alice.set_account_data("com.example.settings", &json!({"dark": true})).await.ok();
 
     let mut chain = alice.v2();
     let initial = chain.next().await;
     let all = events(&initial["account_data"]);
-    assert_eq!(
-        content_of(&all, "com.example.settings"),
-        &json!({"dark": true})
-    );
-    assert!(
-        types(&all).contains(&"m.push_rules"),
-        "the push rules are account data too: {all:#?}"
-    );
+    assert_eq!(content_of(&all, "com.example.settings"), &json!({"dark": true}));
+    assert!(types(&all).contains(&"m.push_rules"), "the push rules are account data too: {all:#?}");
 
-    alice
-        .set_account_data("com.example.settings", &json!({"dark": false}))
-        .await
-        .ok();
-    let changed = chain
-        .until_reply("the change", |reply| reply["account_data"].is_object())
-        .await;
+    alice.set_account_data("com.example.settings", &json!({"dark": false})).await.ok();
+    let changed = chain.until_reply("the change", |reply| reply["account_data"].is_object()).await;
     let changed = events(&changed["account_data"]);
-    assert_eq!(
-        types(&changed),
-        ["com.example.settings"],
-        "only what changed comes"
-    );
+    assert_eq!(types(&changed), ["com.example.settings"], "only what changed comes");
     assert_eq!(changed[0]["content"], json!({"dark": false}));
 }
 
@@ -53,19 +35,10 @@ async fn room_account_data_and_tags_come_at_first_and_when_they_change() {
     let tags = content_of(&events(&joined(&initial, &room)["account_data"]), "m.tag").clone();
     assert_eq!(tags, json!({"tags": {"u.work": {"order": 0.5}}}));
 
-    alice
-        .set_room_account_data(&room, "com.example.note", &json!({"text": "remember"}))
-        .await
-        .ok();
-    let changed = chain
-        .until_reply("the change", |reply| joined(reply, &room).is_object())
-        .await;
+    alice.set_room_account_data(&room, "com.example.note", &json!({"text": "remember"})).await.ok();
+    let changed = chain.until_reply("the change", |reply| joined(reply, &room).is_object()).await;
     let changed = events(&joined(&changed, &room)["account_data"]);
-    assert_eq!(
-        types(&changed),
-        ["com.example.note"],
-        "only what changed comes"
-    );
+    assert_eq!(types(&changed), ["com.example.note"], "only what changed comes");
     assert_eq!(changed[0]["content"], json!({"text": "remember"}));
 }
 
@@ -77,10 +50,7 @@ async fn another_device_hears_of_it() {
     let mut chain = laptop.v2();
     chain.next().await;
 
-    alice
-        .set_account_data("com.example.settings", &json!({"from": "the phone"}))
-        .await
-        .ok();
+    alice.set_account_data("com.example.settings", &json!({"from": "the phone"})).await.ok();
 
     let content = chain
         .until("the change", |reply| {

@@ -12,11 +12,8 @@ async fn typing_starts_and_stops() {
     chain.next().await;
 
     bob.starts_typing(&room).await;
-    let who = chain
-        .until("Bob to type", |reply| {
-            typing(reply, &room).map(|who| who.join(" "))
-        })
-        .await;
+    let who =
+        chain.until("Bob to type", |reply| typing(reply, &room).map(|who| who.join(" "))).await;
     assert_eq!(who, bob.user_id);
     let fresh = alice.fresh_sync().send().await.ok();
     assert_eq!(
@@ -26,11 +23,8 @@ async fn typing_starts_and_stops() {
     );
 
     bob.stops_typing(&room).await;
-    let who = chain
-        .until("Bob to stop", |reply| {
-            typing(reply, &room).map(|who| who.join(" "))
-        })
-        .await;
+    let who =
+        chain.until("Bob to stop", |reply| typing(reply, &room).map(|who| who.join(" "))).await;
     assert_eq!(who, "", "an empty list says that nobody types");
 }
 
@@ -46,16 +40,11 @@ async fn receipts_come_with_their_event_and_time() {
     let content = chain
         .until("the receipt", |reply| {
             let ephemeral = events(&joined(reply, &room)["ephemeral"]);
-            of_type(&ephemeral, "m.receipt")
-                .first()
-                .map(|event| event["content"].clone())
+            of_type(&ephemeral, "m.receipt").first().map(|event| event["content"].clone())
         })
         .await;
 
-    assert!(
-        content[&event_id]["m.read"][&bob.user_id]["ts"].is_u64(),
-        "{content:#}"
-    );
+    assert!(content[&event_id]["m.read"][&bob.user_id]["ts"].is_u64(), "{content:#}");
     let fresh = alice.fresh_sync().send().await.ok();
     let receipts = of_type(&events(&joined(&fresh, &room)["ephemeral"]), "m.receipt")[0];
     assert!(
@@ -72,22 +61,13 @@ async fn unread_counts_come_with_the_message_and_go_with_the_receipt() {
     chain.next().await;
 
     let event_id = bob.send(&room, "one for the counter").await;
-    let reply = chain
-        .until_reply("the message", |reply| !messages(reply, &room).is_empty())
-        .await;
-    assert_eq!(
-        joined(&reply, &room)["unread_notifications"]["notification_count"],
-        1
-    );
+    let reply = chain.until_reply("the message", |reply| !messages(reply, &room).is_empty()).await;
+    assert_eq!(joined(&reply, &room)["unread_notifications"]["notification_count"], 1);
 
     alice.read(&room, &event_id).await.ok();
-    let reply = chain
-        .until_reply("the own receipt", |reply| joined(reply, &room).is_object())
-        .await;
-    assert_eq!(
-        joined(&reply, &room)["unread_notifications"]["notification_count"],
-        0
-    );
+    let reply =
+        chain.until_reply("the own receipt", |reply| joined(reply, &room).is_object()).await;
+    assert_eq!(joined(&reply, &room)["unread_notifications"]["notification_count"], 0);
 }
 
 #[tokio::test]
@@ -102,9 +82,7 @@ async fn presence_of_those_who_share_a_room_comes() {
     let content = chain
         .until("Bob's presence", |reply| {
             let presence = events(&reply["presence"]);
-            let his = presence
-                .into_iter()
-                .find(|event| event["sender"] == bob.user_id.as_str())?;
+            let his = presence.into_iter().find(|event| event["sender"] == bob.user_id.as_str())?;
             (his["content"]["status_msg"] == "in the lab").then(|| his["content"].clone())
         })
         .await;
@@ -119,12 +97,7 @@ async fn a_client_that_syncs_as_offline_is_not_shown_online() {
     let mut hers = alice.v2();
     hers.next().await;
 
-    let reply = his
-        .request()
-        .query("set_presence", "offline")
-        .send()
-        .await
-        .ok();
+    let reply = his.request().query("set_presence", "offline").send().await.ok();
     his.absorb(&reply);
     // The message after it shows that whatever the sync did to his presence has reached her.
     bob.send(&room, "you cannot see me").await;
@@ -137,10 +110,7 @@ async fn a_client_that_syncs_as_offline_is_not_shown_online() {
             (online || !messages(reply, &room).is_empty()).then_some(online)
         })
         .await;
-    assert!(
-        !seen_online,
-        "a sync with set_presence=offline must not show the user online"
-    );
+    assert!(!seen_online, "a sync with set_presence=offline must not show the user online");
 }
 
 #[tokio::test]
@@ -152,12 +122,8 @@ async fn a_client_that_syncs_is_shown_online() {
     let mut his = bob.v2();
     his.next().await;
 
-    let waiting = tokio::spawn(
-        his.request()
-            .query("set_presence", "online")
-            .timeout(20_000)
-            .send(),
-    );
+    let waiting =
+        tokio::spawn(his.request().query("set_presence", "online").timeout(20_000).send());
 
     hers.until("Bob to be online", |reply| {
         events(&reply["presence"])

@@ -8,23 +8,9 @@ async fn without_a_token_or_with_one_nobody_knows_there_is_no_sync() {
     let lab = Lab::shared().await;
     let alice = lab.user("alice").await;
 
-    alice
-        .sync()
-        .request()
-        .without_token()
-        .send()
-        .await
-        .refused(401, "M_MISSING_TOKEN");
-    let reply = alice
-        .sync()
-        .request()
-        .token("nobody_gave_me_this")
-        .send()
-        .await;
-    let from_synapse = lab
-        .past_proxy(&alice)
-        .whoami_with("nobody_gave_me_this")
-        .await;
+    alice.sync().request().without_token().send().await.refused(401, "M_MISSING_TOKEN");
+    let reply = alice.sync().request().token("nobody_gave_me_this").send().await;
+    let from_synapse = lab.past_proxy(&alice).whoami_with("nobody_gave_me_this").await;
     assert_eq!(
         reply.body_text(),
         from_synapse.body_text(),
@@ -39,20 +25,8 @@ async fn a_token_may_be_in_the_query_but_not_in_both_places() {
     let alice = lab.user("alice").await;
     let token = alice.access_token.clone();
 
-    alice
-        .sync()
-        .query("access_token", &token)
-        .request()
-        .without_token()
-        .send()
-        .await
-        .ok();
-    alice
-        .sync()
-        .query("access_token", &token)
-        .send()
-        .await
-        .refused(401, "M_MISSING_TOKEN");
+    alice.sync().query("access_token", &token).request().without_token().send().await.ok();
+    alice.sync().query("access_token", &token).send().await.refused(401, "M_MISSING_TOKEN");
 }
 
 #[tokio::test]
@@ -69,39 +43,18 @@ async fn parameters_of_the_wrong_kind_are_refused() {
         ("filter", "99999"),
         ("filter", "abc"),
     ] {
-        alice
-            .sync()
-            .query(name, value)
-            .send()
-            .await
-            .refused(400, "M_INVALID_PARAM");
+        alice.sync().query(name, value).send().await.refused(400, "M_INVALID_PARAM");
     }
-    alice
-        .sync()
-        .query("filter", "{bad json")
-        .send()
-        .await
-        .refused(400, "M_NOT_JSON");
+    alice.sync().query("filter", "{bad json").send().await.refused(400, "M_NOT_JSON");
     let wrong_shape = json!({"room": []}).to_string();
-    assert_eq!(
-        alice
-            .sync()
-            .query("filter", &wrong_shape)
-            .send()
-            .await
-            .status,
-        400
-    );
+    assert_eq!(alice.sync().query("filter", &wrong_shape).send().await.status, 400);
 }
 
 #[tokio::test]
 async fn a_since_that_was_never_given_out_is_refused() {
     let lab = Lab::shared().await;
     let alice = lab.user("alice").await;
-    let genuine = alice.v2().next().await["next_batch"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let genuine = alice.v2().next().await["next_batch"].as_str().unwrap().to_owned();
 
     for since in ["v2_garbage", &format!("{genuine}_and_more")] {
         let reply = alice.sync().since(since).send().await;
@@ -115,12 +68,7 @@ async fn unknown_parameters_are_ignored() {
     let lab = Lab::shared().await;
     let alice = lab.user("alice").await;
 
-    alice
-        .sync()
-        .query("_cacheBuster", "12345")
-        .send()
-        .await
-        .ok();
+    alice.sync().query("_cacheBuster", "12345").send().await.ok();
 }
 
 #[tokio::test]
@@ -129,19 +77,8 @@ async fn every_answer_may_be_read_by_a_page_from_anywhere() {
     let alice = lab.user("alice").await;
 
     let good = alice.sync().send().await.expect_status(200);
-    let bad = alice
-        .sync()
-        .query("timeout", "abc")
-        .send()
-        .await
-        .expect_status(400);
-    let unknown = alice
-        .sync()
-        .request()
-        .without_token()
-        .send()
-        .await
-        .expect_status(401);
+    let bad = alice.sync().query("timeout", "abc").send().await.expect_status(400);
+    let unknown = alice.sync().request().without_token().send().await.expect_status(401);
     for reply in [good, bad, unknown] {
         assert_eq!(
             reply.header_values("access-control-allow-origin"),
@@ -162,21 +99,8 @@ async fn every_answer_may_be_read_by_a_page_from_anywhere() {
         .without_token()
         .send()
         .await;
-    assert!(
-        preflight.status == 200 || preflight.status == 204,
-        "it answered {}",
-        preflight.status
-    );
-    assert_eq!(
-        preflight.header_values("access-control-allow-origin"),
-        ["*"]
-    );
-    let allowed = preflight
-        .header_values("access-control-allow-headers")
-        .join(", ")
-        .to_lowercase();
-    assert!(
-        allowed.contains("authorization") && allowed.contains("content-type"),
-        "{allowed}"
-    );
+    assert!(preflight.status == 200 || preflight.status == 204, "it answered {}", preflight.status);
+    assert_eq!(preflight.header_values("access-control-allow-origin"), ["*"]);
+    let allowed = preflight.header_values("access-control-allow-headers").join(", ").to_lowercase();
+    assert!(allowed.contains("authorization") && allowed.contains("content-type"), "{allowed}");
 }

@@ -11,12 +11,8 @@ async fn the_timeline_limit_counts() {
     let (alice, room) = a_room_with_five_messages(&lab).await;
 
     for (limit, expected) in [(1, vec!["five"]), (3, vec!["three", "four", "five"])] {
-        let reply = alice
-            .sync()
-            .filter(&json!({"room": {"timeline": {"limit": limit}}}))
-            .send()
-            .await
-            .ok();
+        let reply =
+            alice.sync().filter(&json!({"room": {"timeline": {"limit": limit}}})).send().await.ok();
         assert_eq!(messages(&reply, &room), expected);
         assert_eq!(joined(&reply, &room)["timeline"]["limited"], true);
     }
@@ -37,41 +33,24 @@ async fn a_filter_by_id_does_what_the_same_filter_does_inline() {
 #[tokio::test]
 async fn two_users_with_the_same_filter_id_each_have_their_own_filter() {
     let lab = Lab::shared().await;
-    let ((alice, hers), (bob, his)) = (
-        a_room_with_five_messages(&lab).await,
-        a_room_with_five_messages(&lab).await,
-    );
-    let one = alice
-        .upload_filter(&json!({"room": {"timeline": {"limit": 1}}}))
-        .await;
-    let other = bob
-        .upload_filter(&json!({"room": {"timeline": {"limit": 4}}}))
-        .await;
+    let ((alice, hers), (bob, his)) =
+        (a_room_with_five_messages(&lab).await, a_room_with_five_messages(&lab).await);
+    let one = alice.upload_filter(&json!({"room": {"timeline": {"limit": 1}}})).await;
+    let other = bob.upload_filter(&json!({"room": {"timeline": {"limit": 4}}})).await;
     assert_eq!(
         one, other,
         "Synapse numbers the filters of each user; if it no longer does, this test tests nothing"
     );
 
-    assert_eq!(
-        messages(&alice.sync().filter_id(&one).send().await.ok(), &hers).len(),
-        1
-    );
-    assert_eq!(
-        messages(&bob.sync().filter_id(&other).send().await.ok(), &his).len(),
-        4
-    );
+    assert_eq!(messages(&alice.sync().filter_id(&one).send().await.ok(), &hers).len(), 1);
+    assert_eq!(messages(&bob.sync().filter_id(&other).send().await.ok(), &his).len(), 4);
 }
 
 #[tokio::test]
 async fn a_token_does_not_depend_on_the_filter() {
     let lab = Lab::shared().await;
     let (alice, room) = a_room_with_five_messages(&lab).await;
-    let first = alice
-        .sync()
-        .filter(&json!({"room": {"timeline": {"limit": 1}}}))
-        .send()
-        .await
-        .ok();
+    let first = alice.sync().filter(&json!({"room": {"timeline": {"limit": 1}}})).send().await.ok();
     alice.send(&room, "six").await;
 
     let since = first["next_batch"].as_str().unwrap();
@@ -91,35 +70,20 @@ async fn a_token_does_not_depend_on_the_filter() {
 async fn types_choose_and_not_types_refuse() {
     let lab = Lab::shared().await;
     let (alice, room) = a_room_with_five_messages(&lab).await;
-    alice
-        .send_event(&room, "com.example.other", json!({"body": "other"}))
-        .await
-        .event_id();
+    alice.send_event(&room, "com.example.other", json!({"body": "other"})).await.event_id();
 
     for (filter, expected) in [
         (json!({"types": ["com.example.other"]}), vec!["other"]),
         (json!({"types": ["com.example.*"]}), vec!["other"]),
-        (
-            json!({"not_types": ["com.example.other"]}),
-            vec!["one", "two", "three", "four", "five"],
-        ),
+        (json!({"not_types": ["com.example.other"]}), vec!["one", "two", "three", "four", "five"]),
         (
             json!({"types": ["m.room.message", "com.example.*"], "not_types": ["m.room.*"]}),
             vec!["other"],
         ),
         (json!({"types": []}), vec![]),
     ] {
-        let reply = alice
-            .sync()
-            .filter(&timeline_filter(&filter))
-            .send()
-            .await
-            .ok();
-        assert_eq!(
-            messages(&reply, &room),
-            expected,
-            "with the filter {filter}"
-        );
+        let reply = alice.sync().filter(&timeline_filter(&filter)).send().await.ok();
+        assert_eq!(messages(&reply, &room), expected, "with the filter {filter}");
     }
 }
 
@@ -131,30 +95,14 @@ async fn senders_choose_and_not_senders_refuse() {
     bob.join(&room).await.ok();
     bob.send(&room, "from Bob").await;
     let mut chain = alice.v2();
-    chain
-        .until_reply("Bob's message", |reply| {
-            messages(reply, &room).contains(&"from Bob")
-        })
-        .await;
+    chain.until_reply("Bob's message", |reply| messages(reply, &room).contains(&"from Bob")).await;
 
     for (filter, expected) in [
         (json!({"senders": [bob.user_id]}), vec!["from Bob"]),
-        (
-            json!({"not_senders": [bob.user_id]}),
-            vec!["one", "two", "three", "four", "five"],
-        ),
+        (json!({"not_senders": [bob.user_id]}), vec!["one", "two", "three", "four", "five"]),
     ] {
-        let reply = alice
-            .sync()
-            .filter(&timeline_filter(&filter))
-            .send()
-            .await
-            .ok();
-        assert_eq!(
-            messages(&reply, &room),
-            expected,
-            "with the filter {filter}"
-        );
+        let reply = alice.sync().filter(&timeline_filter(&filter)).send().await.ok();
+        assert_eq!(messages(&reply, &room), expected, "with the filter {filter}");
     }
 }
 
@@ -163,10 +111,7 @@ async fn the_limit_applies_to_what_passes_the_filter() {
     let lab = Lab::shared().await;
     let alice = lab.user("alice").await;
     let room = alice.create_public_room().await;
-    alice
-        .send_event(&room, "com.example.rare", json!({"body": "rare"}))
-        .await
-        .event_id();
+    alice.send_event(&room, "com.example.rare", json!({"body": "rare"})).await.event_id();
     for n in 0..12 {
         alice.send(&room, &format!("filler {n}")).await;
     }
@@ -181,10 +126,7 @@ async fn the_limit_applies_to_what_passes_the_filter() {
 async fn rooms_choose_and_not_rooms_refuse() {
     let lab = Lab::shared().await;
     let alice = lab.user("alice").await;
-    let (one, other) = (
-        alice.create_public_room().await,
-        alice.create_public_room().await,
-    );
+    let (one, other) = (alice.create_public_room().await, alice.create_public_room().await);
     for room in [&one, &other] {
         alice.send(room, "hello").await;
     }
@@ -192,18 +134,10 @@ async fn rooms_choose_and_not_rooms_refuse() {
     for (filter, expected) in [
         (json!({"rooms": [one]}), vec![&one]),
         (json!({"not_rooms": [one]}), vec![&other]),
-        (
-            json!({"rooms": [one, other], "not_rooms": [other]}),
-            vec![&one],
-        ),
+        (json!({"rooms": [one, other], "not_rooms": [other]}), vec![&one]),
         (json!({"rooms": []}), vec![]),
     ] {
-        let reply = alice
-            .sync()
-            .filter(&json!({"room": filter}))
-            .send()
-            .await
-            .ok();
+        let reply = alice.sync().filter(&json!({"room": filter})).send().await.ok();
         // Synapse lists an excluded room all the same, with nothing in it but its m.room.create.
         let mut rooms = rooms_in(&reply, "join");
         rooms.retain(|room| !messages(&reply, room).is_empty());
@@ -223,11 +157,8 @@ async fn a_filter_for_state_leaves_the_timeline_alone_and_the_other_way_round() 
 
     let only_names = json!({"room": {"state": {"types": ["m.room.join_rules"]}, "timeline": {"types": ["m.room.message"]}}});
     let reply = alice.sync().filter(&only_names).send().await.ok();
-    let state: Vec<&Value> = joined(&reply, &room)["state"]["events"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .collect();
+    let state: Vec<&Value> =
+        joined(&reply, &room)["state"]["events"].as_array().unwrap().iter().collect();
     assert_eq!(types(&state), ["m.room.join_rules"]);
     assert_eq!(types(&timeline(&reply, &room)), ["m.room.message"; 5]);
 }
@@ -236,10 +167,7 @@ async fn a_filter_for_state_leaves_the_timeline_alone_and_the_other_way_round() 
 async fn account_data_and_presence_can_be_refused() {
     let lab = Lab::shared().await;
     let alice = lab.user("alice").await;
-    alice
-        .set_account_data("com.example.settings", &json!({"dark": true}))
-        .await
-        .ok();
+    alice.set_account_data("com.example.settings", &json!({"dark": true})).await.ok();
 
     let filter = json!({"account_data": {"types": []}, "presence": {"types": []}});
     let reply = alice.sync().filter(&filter).send().await.ok();
@@ -248,10 +176,7 @@ async fn account_data_and_presence_can_be_refused() {
         reply["account_data"].is_null() || reply["account_data"]["events"] == json!([]),
         "{reply:#}"
     );
-    assert!(
-        reply["presence"].is_null() || reply["presence"]["events"] == json!([]),
-        "{reply:#}"
-    );
+    assert!(reply["presence"].is_null() || reply["presence"]["events"] == json!([]), "{reply:#}");
 }
 
 #[tokio::test]
@@ -264,9 +189,7 @@ async fn what_a_filter_hides_does_not_wake_a_waiting_sync() {
     });
     let mut chain = alice.v2().filtered(hide_messages);
     chain.next().await;
-    chain
-        .until("quiet", |reply| reply["rooms"].is_null().then_some(()))
-        .await;
+    chain.until("quiet", |reply| reply["rooms"].is_null().then_some(())).await;
 
     let waiting = tokio::spawn(chain.request().timeout(30_000).send());
     alice.send(&room, "hidden").await;

@@ -13,16 +13,11 @@ async fn an_invite_comes_with_stripped_state_and_ends_with_the_join() {
     let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
     let mut chain = bob.v2();
     chain.next().await;
-    let room = alice
-        .create_room(json!({"preset": "private_chat", "name": "The den"}))
-        .await;
+    let room = alice.create_room(json!({"preset": "private_chat", "name": "The den"})).await;
 
     alice.invite(&room, &bob.user_id).await.ok();
-    let reply = chain
-        .until_reply("the invite", |reply| {
-            section(reply, "invite", &room).is_object()
-        })
-        .await;
+    let reply =
+        chain.until_reply("the invite", |reply| section(reply, "invite", &room).is_object()).await;
     let stripped = events(&section(&reply, "invite", &room)["invite_state"]);
     assert_eq!(content_of(&stripped, "m.room.name")["name"], "The den");
     let own =
@@ -31,16 +26,10 @@ async fn an_invite_comes_with_stripped_state_and_ends_with_the_join() {
     assert_eq!(sections_of(&reply, &room), ["invite"]);
 
     let fresh = bob.fresh_sync().send().await.ok();
-    assert_eq!(
-        sections_of(&fresh, &room),
-        ["invite"],
-        "an initial sync has it too"
-    );
+    assert_eq!(sections_of(&fresh, &room), ["invite"], "an initial sync has it too");
 
     bob.join(&room).await.ok();
-    let reply = chain
-        .until_reply("the room", |reply| joined(reply, &room).is_object())
-        .await;
+    let reply = chain.until_reply("the room", |reply| joined(reply, &room).is_object()).await;
     assert_eq!(sections_of(&reply, &room), ["join"]);
 }
 
@@ -50,29 +39,16 @@ async fn a_rejected_invite_becomes_a_leave() {
     let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
     let mut chain = bob.v2();
     chain.next().await;
-    let room = alice
-        .create_room(json!({"preset": "private_chat", "invite": [bob.user_id]}))
-        .await;
-    chain
-        .until_reply("the invite", |reply| {
-            section(reply, "invite", &room).is_object()
-        })
-        .await;
+    let room = alice.create_room(json!({"preset": "private_chat", "invite": [bob.user_id]})).await;
+    chain.until_reply("the invite", |reply| section(reply, "invite", &room).is_object()).await;
 
     bob.leave(&room).await.ok();
-    let reply = chain
-        .until_reply("the leave", |reply| {
-            section(reply, "leave", &room).is_object()
-        })
-        .await;
+    let reply =
+        chain.until_reply("the leave", |reply| section(reply, "leave", &room).is_object()).await;
 
     assert_eq!(sections_of(&reply, &room), ["leave"]);
     let fresh = bob.fresh_sync().send().await.ok();
-    assert_eq!(
-        sections_of(&fresh, &room),
-        [""; 0],
-        "nothing of it is left in an initial sync"
-    );
+    assert_eq!(sections_of(&fresh, &room), [""; 0], "nothing of it is left in an initial sync");
 }
 
 #[tokio::test]
@@ -81,21 +57,12 @@ async fn a_retracted_invite_becomes_a_leave() {
     let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
     let mut chain = bob.v2();
     chain.next().await;
-    let room = alice
-        .create_room(json!({"preset": "private_chat", "invite": [bob.user_id]}))
-        .await;
-    chain
-        .until_reply("the invite", |reply| {
-            section(reply, "invite", &room).is_object()
-        })
-        .await;
+    let room = alice.create_room(json!({"preset": "private_chat", "invite": [bob.user_id]})).await;
+    chain.until_reply("the invite", |reply| section(reply, "invite", &room).is_object()).await;
 
     alice.kick(&room, &bob.user_id).await.ok();
-    let reply = chain
-        .until_reply("the leave", |reply| {
-            section(reply, "leave", &room).is_object()
-        })
-        .await;
+    let reply =
+        chain.until_reply("the leave", |reply| section(reply, "leave", &room).is_object()).await;
 
     assert_eq!(sections_of(&reply, &room), ["leave"]);
 }
@@ -114,21 +81,15 @@ async fn a_knock_has_a_section_of_its_own_until_it_is_answered() {
     chain.next().await;
 
     bob.knock(&room).await.ok();
-    let reply = chain
-        .until_reply("the knock", |reply| {
-            section(reply, "knock", &room).is_object()
-        })
-        .await;
+    let reply =
+        chain.until_reply("the knock", |reply| section(reply, "knock", &room).is_object()).await;
     let stripped = events(&section(&reply, "knock", &room)["knock_state"]);
     assert_eq!(content_of(&stripped, "m.room.name")["name"], "Knock first");
     assert_eq!(sections_of(&reply, &room), ["knock"]);
 
     alice.invite(&room, &bob.user_id).await.ok();
-    let reply = chain
-        .until_reply("the invite", |reply| {
-            section(reply, "invite", &room).is_object()
-        })
-        .await;
+    let reply =
+        chain.until_reply("the invite", |reply| section(reply, "invite", &room).is_object()).await;
     assert_eq!(sections_of(&reply, &room), ["invite"]);
 }
 
@@ -139,16 +100,11 @@ async fn a_room_that_was_left_says_so_once_and_then_is_silent() {
     let room = alice.create_public_room().await;
     bob.join(&room).await.ok();
     let mut chain = bob.v2();
-    chain
-        .until_reply("the room", |reply| joined(reply, &room).is_object())
-        .await;
+    chain.until_reply("the room", |reply| joined(reply, &room).is_object()).await;
 
     bob.leave(&room).await.ok();
-    let reply = chain
-        .until_reply("the leave", |reply| {
-            section(reply, "leave", &room).is_object()
-        })
-        .await;
+    let reply =
+        chain.until_reply("the leave", |reply| section(reply, "leave", &room).is_object()).await;
     let left = section(&reply, "leave", &room);
     let own = of_type(&events(&left["timeline"]), "m.room.member")
         .last()
@@ -158,60 +114,35 @@ async fn a_room_that_was_left_says_so_once_and_then_is_silent() {
         (&own["state_key"], &own["content"]["membership"]),
         (&json!(bob.user_id), &json!("leave"))
     );
-    assert!(
-        left["ephemeral"].is_null() && left["unread_notifications"].is_null(),
-        "{left:#}"
-    );
+    assert!(left["ephemeral"].is_null() && left["unread_notifications"].is_null(), "{left:#}");
 
     alice.send(&room, "now that Bob is gone").await;
     let other = bob.create_public_room().await;
-    let reply = chain
-        .until_reply("the other room", |reply| joined(reply, &other).is_object())
-        .await;
+    let reply =
+        chain.until_reply("the other room", |reply| joined(reply, &other).is_object()).await;
     assert_eq!(sections_of(&reply, &room), [""; 0]);
-    assert!(
-        !reply.to_string().contains("now that Bob is gone"),
-        "{reply:#}"
-    );
+    assert!(!reply.to_string().contains("now that Bob is gone"), "{reply:#}");
 
     let fresh = bob.fresh_sync().send().await.ok();
-    assert_eq!(
-        sections_of(&fresh, &room),
-        [""; 0],
-        "an initial sync does not list it"
-    );
+    assert_eq!(sections_of(&fresh, &room), [""; 0], "an initial sync does not list it");
 }
 
 #[tokio::test]
 async fn those_who_were_kicked_or_banned_hear_of_it_even_in_an_initial_sync() {
     let lab = Lab::shared().await;
     let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
-    let (kicked_from, banned_from) = (
-        alice.create_public_room().await,
-        alice.create_public_room().await,
-    );
+    let (kicked_from, banned_from) =
+        (alice.create_public_room().await, alice.create_public_room().await);
     for room in [&kicked_from, &banned_from] {
         bob.join(room).await.ok();
     }
     let mut chain = bob.v2();
-    chain
-        .until("both rooms", |reply| {
-            (rooms_in(reply, "join").len() == 2).then_some(())
-        })
-        .await;
+    chain.until("both rooms", |reply| (rooms_in(reply, "join").len() == 2).then_some(())).await;
 
     alice.kick(&kicked_from, &bob.user_id).await.ok();
-    chain
-        .until_reply("the kick", |reply| {
-            section(reply, "leave", &kicked_from).is_object()
-        })
-        .await;
+    chain.until_reply("the kick", |reply| section(reply, "leave", &kicked_from).is_object()).await;
     alice.ban(&banned_from, &bob.user_id).await.ok();
-    chain
-        .until_reply("the ban", |reply| {
-            section(reply, "leave", &banned_from).is_object()
-        })
-        .await;
+    chain.until_reply("the ban", |reply| section(reply, "leave", &banned_from).is_object()).await;
 
     let fresh = bob.fresh_sync().send().await.ok();
     assert_eq!(sections_of(&fresh, &kicked_from), ["leave"]);
@@ -225,9 +156,7 @@ async fn leaving_and_coming_back_between_two_syncs_is_a_new_join() {
     let room = alice.create_public_room().await;
     bob.join(&room).await.ok();
     let mut chain = bob.v2();
-    chain
-        .until_reply("the room", |reply| joined(reply, &room).is_object())
-        .await;
+    chain.until_reply("the room", |reply| joined(reply, &room).is_object()).await;
     let before = chain.since().to_owned();
 
     bob.leave(&room).await.ok();
@@ -257,11 +186,7 @@ async fn joining_and_leaving_between_two_syncs_is_a_leave() {
 
     bob.join(&room).await.ok();
     bob.leave(&room).await.ok();
-    chain
-        .until_reply("the leave", |reply| {
-            section(reply, "leave", &room).is_object()
-        })
-        .await;
+    chain.until_reply("the leave", |reply| section(reply, "leave", &room).is_object()).await;
 
     let reply = bob.sync().since(&before).send().await.ok();
     assert_eq!(sections_of(&reply, &room), ["leave"]);
@@ -274,15 +199,9 @@ async fn a_forgotten_room_does_not_come_back() {
     let room = alice.create_public_room().await;
     bob.join(&room).await.ok();
     let mut chain = bob.v2();
-    chain
-        .until_reply("the room", |reply| joined(reply, &room).is_object())
-        .await;
+    chain.until_reply("the room", |reply| joined(reply, &room).is_object()).await;
     alice.kick(&room, &bob.user_id).await.ok();
-    chain
-        .until_reply("the kick", |reply| {
-            section(reply, "leave", &room).is_object()
-        })
-        .await;
+    chain.until_reply("the kick", |reply| section(reply, "leave", &room).is_object()).await;
 
     bob.forget(&room).await.ok();
 
@@ -297,17 +216,14 @@ async fn everyone_in_a_room_hears_the_same_messages() {
     let room = alice.create_public_room().await;
     bob.join(&room).await.ok();
     let (mut hers, mut his) = (alice.v2(), bob.v2());
-    hers.until_reply("the room", |reply| joined(reply, &room).is_object())
-        .await;
-    his.until_reply("the room", |reply| joined(reply, &room).is_object())
-        .await;
+    hers.until_reply("the room", |reply| joined(reply, &room).is_object()).await;
+    his.until_reply("the room", |reply| joined(reply, &room).is_object()).await;
 
     alice.send(&room, "hello Bob").await;
 
     for chain in [&mut hers, &mut his] {
-        let reply = chain
-            .until_reply("the message", |reply| !messages(reply, &room).is_empty())
-            .await;
+        let reply =
+            chain.until_reply("the message", |reply| !messages(reply, &room).is_empty()).await;
         assert_eq!(messages(&reply, &room), ["hello Bob"]);
     }
 }

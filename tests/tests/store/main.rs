@@ -1,0 +1,26 @@
+//! The store against a real Postgres: each public function of `store`, each statement run at least once, and the promises
+//! that only a database can break. One file a table family.
+//!
+//! Every test has a database of its own, cloned from a migrated template ([`database`]); polls are put together with the
+//! few words of [`polls`]. `cargo test -p tests --test store` runs these alone.
+#![expect(
+    clippy::unwrap_used,
+    reason = "in a test a panic is the right answer to anything unexpected"
+)]
+
+mod access_tokens;
+mod accounts;
+mod concurrency;
+mod database;
+mod device_inbox;
+mod devices;
+mod ingest;
+mod latest_values;
+mod members;
+mod migrate;
+mod plans;
+mod polls;
+mod rooms;
+mod sessions;
+mod state;
+mod timelines;

@@ -1,0 +1,132 @@
+//! Timelines as they were told, and the way back to upstream's tokens.
+
+use bytes::Bytes;
+use store::{
+    AccountId, DeviceNid, Place, Poll, Position, RoomNid, RoomUpdate, TimelineEvent, TimelineQuery,
+};
+
+use crate::database::fresh_store;
+use crate::polls::{Feed, message, room_with, to_device};
+
+fn ids(events: &[TimelineEvent]) -> Vec<String> {
+    let id = |event: &TimelineEvent| String::from_utf8(event.body.to_vec()).unwrap();
+    events.iter().map(|event| id(event).split('"').nth(3).unwrap().to_owned()).collect()
+}
+
+fn messages(ids: &[&str]) -> Vec<store::Event> {
+    ids.iter().map(|id| message(id)).collect()
+}
+
+#[tokio::test]
+async fn the_newest_events_of_each_stretch_newest_first() {
+    let store = fresh_store().await;
+    let mut feed = Feed::of(&store, "@alice:x").await;
+    feed.rooms(vec![
+        room_with("!a:x", messages(&["$a1", "$a2"])),
+        room_with("!b:x", messages(&["$b1"])),
+    ])
+    .await;
+    let pos = feed.rooms(vec![room_with("!a:x", messages(&["$a3", "$a4", "$a5"]))]).await;
+    let (a, b) = (feed.room_nid("!a:x").await, feed.room_nid("!b:x").await);
+    let find = async |queries: &[TimelineQuery], limit| {
+        store.timelines(feed.account_id, DeviceNid(0), queries, limit).await.unwrap()
+    };
+    let all = |room_nid| TimelineQuery { room_nid, after: Position(0), before: Place::after(pos) };
+
+    let found = find(&[all(a), all(b)], 4).await;
+    assert_eq!(ids(&found[&a]), ["$a5", "$a4", "$a3", "$a2"]);
+    assert_eq!(ids(&found[&b]), ["$b1"]);
+    assert_eq!(found[&a][0].place, Place { pos, ord: 2 });
+
+    let before = Place { pos, ord: 1 };
+    let found = find(&[TimelineQuery { before, ..all(a) }], 9).await;
+    assert_eq!(ids(&found[&a]), ["$a3", "$a2", "$a1"]);
+    let found = find(&[TimelineQuery { after: Position(1), ..all(a) }], 9).await;
+    assert_eq!(ids(&found[&a]), ["$a5", "$a4", "$a3"]);
+
+    let nothing = TimelineQuery { after: pos, ..all(a) };
+    assert!(find(&[nothing, all(RoomNid(42))], 9).await.is_empty());
+    assert!(find(&[], 9).await.is_empty());
+    assert!(find(&[all(a)], 0).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_transaction_id_is_shown_to_its_device_alone() {
+    let store = fresh_store().await;
+    let mut feed = Feed::of(&store, "@alice:x").await;
+    let phone = store.device(feed.account_id, "PHONE").await.unwrap().device_nid;
+    store.claim_main_poll(feed.account_id, None, phone).await.unwrap();
+    let mut sent = message("$1");
+    sent.transaction_id = Some("txn".to_owned());
+    sent.age_ts = Some(12);
+    sent.unsigned = Some(Bytes::from_static(b"{\"u\":1}"));
+    let rooms = vec![room_with("!r:x", vec![sent])];
+    // Upstream tells it again after a gap.
+    for _ in 0..2 {
+        let device = Some(to_device(phone, &[]));
+        let poll = Poll { rooms: rooms.clone(), device, ..feed.next() };
+        feed.store(&poll).await.unwrap();
+    }
+    let room_nid = feed.room_nid("!r:x").await;
+    let query = TimelineQuery { room_nid, after: Position(1), before: Place::after(Position(2)) };
+    for (device, expected) in [(phone, Some("txn")), (DeviceNid(phone.0 + 1), None)] {
+        let found = store.timelines(feed.account_id, device, &[query], 9).await.unwrap();
+        let event = &found[&room_nid][0];
+        assert_eq!(event.transaction_id.as_deref(), expected);
+        assert_eq!((event.age_ts, event.unsigned.as_deref()), (Some(12), Some(&b"{\"u\":1}"[..])));
+    }
+}
+
+#[tokio::test]
+async fn upstream_tokens_stand_on_both_sides_of_a_place() {
+    let store = fresh_store().await;
+    let mut feed = Feed::of(&store, "@alice:x").await;
+    let first = feed.next().next_batch;
+    feed.rooms(vec![room_with("!r:x", messages(&["$1"]))]).await;
+    let second = feed.next().next_batch;
+    let pos = feed.rooms(vec![room_with("!r:x", messages(&["$2", "$3", "$4"]))]).await;
+    let room_nid = feed.room_nid("!r:x").await;
+
+    let place = Place { pos, ord: 1 };
+    let tokens = store.upstream_tokens(feed.account_id, room_nid, place).await.unwrap();
+    // Without a prev_batch of its own the timeline began where the poll before it ended.
+    assert_eq!((tokens.older, tokens.newer), (Some(first), Some(second)));
+    assert_eq!((tokens.between_older, tokens.between_newer.len()), (vec!["$2".to_owned()], 2));
+    assert!(!tokens.limited);
+
+    let gap = RoomUpdate {
+        limited: true,
+        prev_batch: Some("p".to_owned()),
+        ..room_with("!r:x", messages(&["$9"]))
+    };
+    let pos = feed.rooms(vec![gap]).await;
+    let place = Place { pos, ord: 0 };
+    let tokens = store.upstream_tokens(feed.account_id, room_nid, place).await.unwrap();
+    assert!(tokens.limited && tokens.older.as_deref() == Some("p"));
+}
+
+#[tokio::test]
+async fn upstream_tokens_not_found() {
+    let store = fresh_store().await;
+    let feed = Feed::of(&store, "@alice:x").await;
+    let place = Place { pos: Position(7), ord: 0 };
+    let tokens = store.upstream_tokens(feed.account_id, RoomNid(1), place).await.unwrap();
+    assert!(tokens.older.is_none() && tokens.newer.is_none() && tokens.between_older.is_empty());
+}
+
+#[tokio::test]
+async fn next_batch_is_that_of_the_poll_at_or_before() {
+    let store = fresh_store().await;
+    let mut feed = Feed::of(&store, "@alice:x").await;
+    let at = async |account_id, pos| store.next_batch_at(account_id, Position(pos)).await.unwrap();
+    assert_eq!(at(feed.account_id, 9).await, None);
+    let account_id = feed.account_id;
+    let first = feed.next().next_batch;
+    feed.rooms(vec![room_with("!r:x", vec![])]).await;
+    let second = feed.next().next_batch;
+    feed.rooms(vec![room_with("!r:x", vec![])]).await;
+    assert_eq!(at(account_id, 0).await, None);
+    assert_eq!(at(account_id, 1).await, Some(first));
+    assert_eq!(at(account_id, 9).await, Some(second));
+    assert_eq!(at(AccountId(42), 9).await, None);
+}
