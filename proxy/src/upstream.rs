@@ -1,6 +1,6 @@
 //! The homeserver, as a server whose API we call: where it is, what we ask it, and how it can fail.
 //!
-//! Neighbours: pollers, `auth` and `v2` call [`Client`]; `passthrough` shares the [`Address`] and the TLS roots but brings
+//! Neighbours: pollers, `auth` and `v2` call `Client`; `passthrough` shares the [`Address`] and the TLS roots but brings
 //! its own raw client, because what it carries must not be looked at. This module must not know what an answer
 //! means: it hands bodies back as bytes.
 

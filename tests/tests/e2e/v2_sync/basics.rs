@@ -186,7 +186,6 @@ async fn both_paths_serve_the_same_stream() {
 }
 
 #[tokio::test]
-#[ignore = "not built yet: reading one's writes at once (docs/deviations.md)"]
 async fn what_a_client_has_written_is_in_its_next_sync() {
     let lab = Lab::shared().await;
     let alice = lab.user("alice").await;

@@ -101,7 +101,6 @@ async fn every_answer_has_the_key_counts() {
 }
 
 #[tokio::test]
-#[ignore = "not built yet: reading one's writes at once (docs/deviations.md)"]
 async fn an_upload_of_keys_is_counted_in_the_very_next_sync() {
     let lab = Lab::shared().await;
     let alice = lab.user("alice").await;
