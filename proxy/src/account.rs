@@ -123,6 +123,17 @@ impl Account {
         });
     }
 
+    /// A first poll is under way: whoever comes now waits for it, whatever became of the one before.
+    pub(crate) fn first_poll_begins(&self) {
+        self.bootstrap.send_if_modified(|bootstrap| {
+            let failed = matches!(bootstrap, Bootstrap::Failed(_));
+            if failed {
+                *bootstrap = Bootstrap::Pending;
+            }
+            failed
+        });
+    }
+
     /// Tells those who wait for the first poll that a try has failed.
     pub(crate) fn first_poll_failed(&self, failure: Failure) {
         self.bootstrap.send_if_modified(|bootstrap| {

@@ -26,6 +26,12 @@ use crate::{
 /// revoked elsewhere still works.
 const TRUST: Duration = Duration::from_secs(30);
 
+/// How long a token that nobody uses stays known.
+const KEEP: Duration = Duration::from_hours(1);
+
+/// How many tokens are learnt between two looks for those that nobody uses.
+const SWEEP_EVERY: usize = 1024;
+
 /// How long a request waits for upstream's word on a token that the store knows.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -84,6 +90,16 @@ impl TokenCache {
     pub(crate) fn refused(&self, hash: &TokenHash) {
         if let Some((_, known)) = self.known.remove(hash) {
             known.valid.send_replace(false);
+        }
+    }
+
+    /// Forgets tokens that have not been seen for long, now and then: they rotate, and each that is
+    /// still good is found again through upstream.
+    fn sweep(&self) {
+        if self.known.len() % SWEEP_EVERY == SWEEP_EVERY - 1 {
+            self.known.retain(|_, known| {
+                known.valid.receiver_count() > 0 || known.accepted.borrow().elapsed() < KEEP
+            });
         }
     }
 
@@ -212,6 +228,7 @@ fn insert(
     account: Arc<Account>,
     device: Arc<Device>,
 ) -> Arc<Known> {
+    state.token_cache.sweep();
     let entry = state.token_cache.known.entry(hash.clone()).or_insert_with(|| {
         Arc::new(Known {
             account,

@@ -77,9 +77,9 @@ pub(crate) fn main_poll(reply: &[u8], asked: Asked<'_>) -> Result<Poll, ReplyErr
     if let Some(rooms) = reply.get("rooms").and_then(object) {
         for (section, name) in [
             (Section::Join, "join"),
+            (Section::Leave, "leave"),
             (Section::Invite, "invite"),
             (Section::Knock, "knock"),
-            (Section::Leave, "leave"),
         ] {
             for (room_id, raw) in rooms.get(name).and_then(object).iter().flat_map(Object::members)
             {
@@ -109,7 +109,7 @@ fn next_batch(reply: &Object<'_>) -> Result<String, ReplyError> {
     reply
         .get("next_batch")
         .and_then(json::text)
-        .filter(|token| !token.is_empty())
+        .filter(|token| !token.is_empty() && !token.contains('\0'))
         .map(Cow::into_owned)
         .ok_or(ReplyError::NoNextBatch)
 }
@@ -144,7 +144,7 @@ fn add_room(
     let mut rejected = Vec::new();
     match room::parse(room_id, section, raw, asked, &mut rejected) {
         Some(room) => {
-            // A room listed twice keeps its last section: the sections are read in that order.
+            // A room listed twice keeps the later section: an invite follows the leave that it comes with.
             if !seen.insert(room.room_id.clone()) {
                 poll.rooms.retain(|known| known.room_id != room.room_id);
             }

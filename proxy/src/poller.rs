@@ -40,11 +40,14 @@ pub(crate) fn ensure(state: &Arc<State>, account: &Arc<Account>, device: &Arc<De
 /// Goes on polling for every device whose token is stored, as before a restart. Starts are spread
 /// out, so that thousands of accounts do not fall upon upstream at once.
 pub(crate) async fn resume_all(state: Arc<State>) {
-    let stored = match state.store.latest_tokens().await {
-        Ok(stored) => stored,
-        Err(error) => {
-            tracing::error!(error = %causes(&error), "cannot resume polling");
-            return;
+    let mut backoff = Backoff::new();
+    let stored = loop {
+        match state.store.latest_tokens().await {
+            Ok(stored) => break stored,
+            Err(error) => {
+                tracing::error!(error = %causes(&error), "cannot resume polling yet");
+                tokio::time::sleep(backoff.next(None, outcome::FIRST_POLL_RETRY)).await;
+            }
         }
     };
     let total = stored.len();
@@ -52,7 +55,15 @@ pub(crate) async fn resume_all(state: Arc<State>) {
         if *state.shutting_down.borrow() {
             return;
         }
-        match authenticate_stored(&state, &token).await {
+        let resumed = loop {
+            match authenticate_stored(&state, &token).await {
+                Err(error) if error.is_unavailable() => {
+                    tokio::time::sleep(backoff.next(None, outcome::FIRST_POLL_RETRY)).await;
+                }
+                resumed => break resumed,
+            }
+        };
+        match resumed {
             Ok(true) => tokio::time::sleep(backoff::spread(total)).await,
             Ok(false) => tracing::warn!(
                 user_id = %token.user_id,
@@ -70,6 +81,15 @@ pub(crate) async fn resume_all(state: Arc<State>) {
     tracing::info!(devices = total, "resumed polling");
 }
 
+/// The right to run a device's one poller, given back when it ends.
+struct Place(Arc<Device>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.release_poller();
+    }
+}
+
 /// The poller of one device.
 struct Poller {
     state: Arc<State>,
@@ -84,6 +104,8 @@ impl Poller {
         fields(user_id = %self.account.user_id, device_id = %self.device.device_id)
     )]
     async fn run(self) {
+        // Whatever ends the task, a panic included, leaves the place to the next one.
+        let _place = Place(Arc::clone(&self.device));
         let mut shutting_down = self.state.shutting_down.clone();
         let mut logged_out = self.device.watch_logged_out();
         tokio::select! {
@@ -91,7 +113,6 @@ impl Poller {
             _ = shutting_down.wait_for(|down| *down) => {}
             _ = logged_out.wait_for(|gone| *gone) => tracing::info!("the device is logged out"),
         }
-        self.device.release_poller();
     }
 
     async fn poll_forever(&self) {

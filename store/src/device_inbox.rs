@@ -71,12 +71,14 @@ impl Store {
 
     /// Records that a `since` of `GET /sync` covers everything up to `seq`, and purges what every
     /// live session has now acknowledged. Sessions not used since `live_since` (milliseconds) are dead.
-    /// Gives what v2 has acknowledged in all; it never moves backwards.
+    /// Gives what v2 has acknowledged in all; it never moves backwards. `now` is when it did, in
+    /// milliseconds: v2 is a session like the others, and dies like them.
     pub async fn acknowledge_v2(
         &self,
         account_id: AccountId,
         device: DeviceNid,
         seq: InboxSeq,
+        now: i64,
         live_since: i64,
     ) -> Result<InboxSeq, Error> {
         let tx = self.tx("device_inbox::acknowledge_v2").await?;
@@ -84,10 +86,10 @@ impl Store {
             .query_opt(
                 "-- device_inbox::acknowledge_v2
                 UPDATE devices
-                SET v2_acked = GREATEST(v2_acked, $2)
+                SET v2_acked = GREATEST(v2_acked, $2), v2_used_at = GREATEST(v2_used_at, $3)
                 WHERE device_nid = $1
                 RETURNING v2_acked",
-                &[&device.0, &seq.0],
+                &[&device.0, &seq.0, &now],
             )
             .await?;
         purge(&tx, account_id, device, live_since).await?;
@@ -97,21 +99,27 @@ impl Store {
     }
 }
 
+/// Takes the device's row lock. Every transaction that acknowledges, or begins a session, takes it before
+/// it touches anything else of the device: two acknowledgements at once must not each miss the other, and
+/// a logout, which deletes the device and with it the sessions, must not meet them in the opposite order.
+pub(crate) async fn lock(tx: &Tx, device: DeviceNid) -> Result<(), Error> {
+    tx.execute(
+        "-- device_inbox::lock
+        SELECT 1 FROM devices WHERE device_nid = $1 FOR UPDATE",
+        &[&device.0],
+    )
+    .await?;
+    Ok(())
+}
+
 /// Deletes the messages that every live session of the device has acknowledged. With no live session
-/// nothing goes. The caller holds the device's row lock, or takes it here: two acknowledgements at
-/// once must not each miss the other.
+/// nothing goes. The caller holds the device's row lock.
 pub(crate) async fn purge(
     tx: &Tx,
     account_id: AccountId,
     device: DeviceNid,
     live_since: i64,
 ) -> Result<(), Error> {
-    tx.execute(
-        "-- device_inbox::purge
-        SELECT 1 FROM devices WHERE device_nid = $1 FOR UPDATE",
-        &[&device.0],
-    )
-    .await?;
     tx.execute(
         "-- device_inbox::purge
         DELETE FROM device_inbox
@@ -126,7 +134,7 @@ pub(crate) async fn purge(
                     UNION ALL
                     SELECT v2_acked
                     FROM devices
-                    WHERE device_nid = $2 AND v2_acked IS NOT NULL
+                    WHERE device_nid = $2 AND v2_acked IS NOT NULL AND v2_used_at >= $3
                 ) AS sessions_and_v2
             )",
         &[&account_id.0, &device.0, &live_since],

@@ -88,6 +88,14 @@ impl Store {
             &[&account_id.0, &nids],
         )
         .await?;
+        // The device goes first: that waits for a poll that is just storing messages for it, and keeps
+        // the next one from it, so that nothing is left behind.
+        tx.execute(
+            "-- devices::remove_devices
+            DELETE FROM devices WHERE account_id = $1 AND device_nid = ANY($2)",
+            &[&account_id.0, &nids],
+        )
+        .await?;
         tx.execute(
             "-- devices::remove_devices
             DELETE FROM device_inbox WHERE account_id = $1 AND device_nid = ANY($2)",
@@ -97,12 +105,6 @@ impl Store {
         tx.execute(
             "-- devices::remove_devices
             DELETE FROM transaction_ids WHERE account_id = $1 AND device_nid = ANY($2)",
-            &[&account_id.0, &nids],
-        )
-        .await?;
-        tx.execute(
-            "-- devices::remove_devices
-            DELETE FROM devices WHERE account_id = $1 AND device_nid = ANY($2)",
             &[&account_id.0, &nids],
         )
         .await?;

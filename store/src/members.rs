@@ -44,7 +44,8 @@ pub struct MemberChange {
 
 impl Store {
     /// Adds the members that upstream listed at `at` to the head, those that it does not hold yet, and
-    /// marks the room complete. What polls brought since `at` stands.
+    /// marks the room complete. What polls brought since `at` stands. A list from before the user came
+    /// (back) into the room is thrown away: who left in between would be in it.
     pub async fn complete_members(
         &self,
         account_id: AccountId,
@@ -60,6 +61,19 @@ impl Store {
             &[&account_id.0],
         )
         .await?;
+        let rejoined = tx
+            .query_opt(
+                "-- members::complete_members
+                SELECT 1
+                FROM room_updates
+                WHERE account_id = $1 AND room_nid = $2 AND pos > $3 AND newly_joined
+                LIMIT 1",
+                &[&account_id.0, &room_nid.0, &at.0],
+            )
+            .await?;
+        if rejoined.is_some() {
+            return tx.commit().await;
+        }
         let bodies = insert_bodies(&tx, members.iter()).await?;
         let mut seen = HashSet::new();
         let (mut users, mut body_ids, mut unsigneds) = (Vec::new(), Vec::new(), Vec::new());
@@ -99,15 +113,8 @@ impl Store {
             "-- members::complete_members
             UPDATE account_rooms
             SET members_complete = TRUE
-            WHERE account_id = $1
-                AND room_nid = $2
-                AND section = 0
-                AND NOT EXISTS (
-                    SELECT 1
-                    FROM room_updates
-                    WHERE account_id = $1 AND room_nid = $2 AND pos > $3 AND newly_joined
-                )",
-            &[&account_id.0, &room_nid.0, &at.0],
+            WHERE account_id = $1 AND room_nid = $2 AND section = 0",
+            &[&account_id.0, &room_nid.0],
         )
         .await?;
         tx.commit().await

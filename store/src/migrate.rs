@@ -1,6 +1,8 @@
 //! Brings the schema up to date: embedded, numbered migrations, run under a lock, refused when the
 //! database is newer than the program.
 
+use tokio_postgres::Client;
+
 use crate::{Error, Store};
 
 mod embedded {
@@ -17,7 +19,8 @@ impl Store {
         let wrap = |source| Error::Db { name: NAME, source };
         let mut client = self.pool.get().await?;
         client.execute("SELECT pg_advisory_lock($1)", &[&MIGRATION_LOCK]).await.map_err(wrap)?;
-        let outcome = match self.refuse_newer().await {
+        // All on the one connection: whoever waits for the lock holds one, and there may be no other.
+        let outcome = match refuse_newer(&client).await {
             Ok(()) => embedded::migrations::runner()
                 .set_abort_divergent(true)
                 .run_async(&mut **client.as_mut())
@@ -34,35 +37,40 @@ impl Store {
 
     /// The version of the schema in the database; `None` where there is none yet.
     pub async fn schema_version(&self) -> Result<Option<i32>, Error> {
-        const NAME: &str = "migrate::schema_version";
-        let known = self
-            .query(
-                NAME,
-                "-- migrate::schema_version
-                SELECT to_regclass('refinery_schema_history') IS NOT NULL AS known",
-                &[],
-            )
-            .await?;
-        if !known.first().is_some_and(|row| row.get::<_, bool>("known")) {
-            return Ok(None);
-        }
-        let rows = self
-            .query(
-                NAME,
-                "-- migrate::schema_version
-                SELECT MAX(version) AS version FROM refinery_schema_history",
-                &[],
-            )
-            .await?;
-        Ok(rows.first().and_then(|row| row.get("version")))
+        let client = self.pool.get().await?;
+        schema_version(&client).await
     }
+}
 
-    async fn refuse_newer(&self) -> Result<(), Error> {
-        let supported = newest();
-        match self.schema_version().await? {
-            Some(found) if found > supported => Err(Error::UnsupportedSchema { found, supported }),
-            _ => Ok(()),
-        }
+async fn schema_version(client: &Client) -> Result<Option<i32>, Error> {
+    let wrap = |source| Error::Db { name: "migrate::schema_version", source };
+    let known = client
+        .query_one(
+            "-- migrate::schema_version
+            SELECT to_regclass('refinery_schema_history') IS NOT NULL AS known",
+            &[],
+        )
+        .await
+        .map_err(wrap)?;
+    if !known.get::<_, bool>("known") {
+        return Ok(None);
+    }
+    let newest = client
+        .query_one(
+            "-- migrate::schema_version
+            SELECT MAX(version) AS version FROM refinery_schema_history",
+            &[],
+        )
+        .await
+        .map_err(wrap)?;
+    Ok(newest.get("version"))
+}
+
+async fn refuse_newer(client: &Client) -> Result<(), Error> {
+    let supported = newest();
+    match schema_version(client).await? {
+        Some(found) if found > supported => Err(Error::UnsupportedSchema { found, supported }),
+        _ => Ok(()),
     }
 }
 

@@ -3,7 +3,10 @@
 
 use bytes::Bytes;
 
-use crate::{AccountId, DeviceNid, Error, InboxSeq, SessionId, Store, device_inbox::purge};
+use crate::{
+    AccountId, DeviceNid, Error, InboxSeq, SessionId, Store,
+    device_inbox::{lock, purge},
+};
 
 /// A live session, with the parameters that a token named.
 #[derive(Clone, Debug)]
@@ -40,14 +43,8 @@ impl Store {
         now: i64,
     ) -> Result<NewSession, Error> {
         let tx = self.tx("sessions::create_session").await?;
-        // The device's row lock keeps a purge from running between the look at the inbox and the
-        // birth of the session.
-        tx.execute(
-            "-- sessions::create_session
-            SELECT 1 FROM devices WHERE device_nid = $1 FOR UPDATE",
-            &[&device.0],
-        )
-        .await?;
+        // The lock keeps a purge from running between the look at the inbox and the birth of the session.
+        lock(&tx, device).await?;
         let row = tx
             .query_opt(
                 "-- sessions::create_session
@@ -198,6 +195,7 @@ impl Store {
         live_since: i64,
     ) -> Result<(), Error> {
         let tx = self.tx("sessions::acknowledge_session").await?;
+        lock(&tx, device).await?;
         tx.execute(
             "-- sessions::acknowledge_session
             UPDATE sessions

@@ -67,6 +67,7 @@ impl Store {
                             ON c.account_id = $1
                             AND c.room_nid = t.room_nid
                             AND (c.pos, c.ord) >= (t.pos, t.ord)
+                        WHERE $5 OR c.event_type <> 'm.room.member'
                         ORDER BY c.room_nid, c.event_type, c.state_key, c.pos, c.ord
                     ),
                     state AS (
@@ -74,6 +75,7 @@ impl Store {
                         FROM room_state s
                         WHERE s.account_id = $1
                             AND s.room_nid = ANY($2)
+                            AND ($5 OR s.event_type <> 'm.room.member')
                             AND NOT EXISTS (
                                 SELECT 1
                                 FROM undone u
@@ -88,8 +90,7 @@ impl Store {
                     )
                     SELECT s.room_nid, s.event_type, s.state_key, s.unsigned, b.body
                     FROM state s
-                    JOIN event_bodies b ON b.body_id = s.body_id
-                    WHERE $5 OR s.event_type <> 'm.room.member'",
+                    JOIN event_bodies b ON b.body_id = s.body_id",
                     &[
                         &account_id.0,
                         &places.nids,

@@ -45,8 +45,11 @@ impl Store {
 
     async fn begin(&self, name: &'static str, sql: &str) -> Result<Tx, Error> {
         let client = self.pool.get().await?;
-        client.batch_execute(sql).await.map_err(|source| Error::Db { name, source })?;
-        Ok(Tx { client: Some(client), name })
+        // From here on the connection is the transaction's: whoever is cancelled while it begins takes
+        // the connection along, as in the middle of it.
+        let tx = Tx { client: Some(client), name };
+        tx.client().batch_execute(sql).await.map_err(|source| tx.error(source))?;
+        Ok(tx)
     }
 }
 

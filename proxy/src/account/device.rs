@@ -15,6 +15,9 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::upstream::AccessToken;
 
+/// How often the store hears that v2 is still in use.
+const V2_TOUCH_MS: i64 = 60 * 60 * 1000;
+
 /// How long a presence lasts after the request that wished for it: as long as Synapse's own.
 const PRESENCE_LINGERS: Duration = Duration::from_secs(30);
 
@@ -57,8 +60,8 @@ pub(crate) struct Device {
     pub(crate) device_id: String,
     /// The last to-device message stored. Written by the poller after its commit.
     inbox: watch::Sender<InboxSeq>,
-    /// What v2 has acknowledged, as far as this process has seen. Saves writing it again.
-    v2_acked: Mutex<Option<InboxSeq>>,
+    /// What v2 has acknowledged, and when the store was told, in milliseconds. Saves writing it again.
+    v2_acked: Mutex<Option<(InboxSeq, i64)>>,
     /// Written by the poller.
     key_counts: watch::Sender<KeyCounts>,
     /// Whether upstream has told this device's own part at least once.
@@ -123,6 +126,11 @@ impl Device {
             }
         });
         self.polled.send_replace(true);
+        self.catch_up(inbox_seq);
+    }
+
+    /// The store has to-device messages up to this one.
+    pub(crate) fn catch_up(&self, inbox_seq: InboxSeq) {
         self.inbox.send_if_modified(|current| {
             let grown = inbox_seq > *current;
             if grown {
@@ -132,15 +140,17 @@ impl Device {
         });
     }
 
-    /// What v2 has acknowledged, as far as this process knows.
-    pub(crate) fn v2_acked(&self) -> Option<InboxSeq> {
-        *self.v2_acked.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What v2 has acknowledged, as far as this process knows. Now and then (`now` is in milliseconds) it
+    /// knows nothing, so that the store hears that v2 is still in use.
+    pub(crate) fn v2_acked(&self, now: i64) -> Option<InboxSeq> {
+        let known = *self.v2_acked.lock().unwrap_or_else(PoisonError::into_inner);
+        known.filter(|(_, at)| now.saturating_sub(*at) < V2_TOUCH_MS).map(|(acked, _)| acked)
     }
 
-    /// The store says that v2 has acknowledged this much.
-    pub(crate) fn set_v2_acked(&self, acked: InboxSeq) {
+    /// The store was told at `now` that v2 is in use, and said that it has acknowledged this much.
+    pub(crate) fn set_v2_acked(&self, acked: InboxSeq, now: i64) {
         let mut known = self.v2_acked.lock().unwrap_or_else(PoisonError::into_inner);
-        *known = known.max(Some(acked));
+        *known = (*known).max(Some((acked, now)));
     }
 
     /// Changes when upstream has told this device's own part for the first time.

@@ -56,12 +56,22 @@ pub(crate) async fn complete(
     Ok(())
 }
 
+/// What the old format of client events repeats at the top.
+const REPEATED: [&str; 8] = [
+    "room_id",
+    "age",
+    "user_id",
+    "prev_content",
+    "replaces_state",
+    "redacted_because",
+    "invite_room_state",
+    "knock_room_state",
+];
+
 /// The answer's events name their room, and on some homeservers repeat fields at the top in the manner
 /// of old: without those they are the events that sync tells.
 fn parse_member(raw: &RawValue, received_at: i64) -> Option<store::Event> {
     let mut bare = Vec::with_capacity(raw.get().len());
-    Object::parse(raw.get())
-        .ok()?
-        .write_without(&["room_id", "age", "user_id", "prev_content", "replaces_state"], &mut bare);
+    Object::parse(raw.get()).ok()?.write_without(&REPEATED, &mut bare);
     parse_event(serde_json::from_slice(&bare).ok()?, received_at).ok()
 }

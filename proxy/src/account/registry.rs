@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use dashmap::DashMap;
-use store::Store;
+use store::{InboxSeq, Position, Store};
 use tokio::{
     sync::{Mutex, Semaphore},
     time::{Instant, timeout_at},
@@ -101,6 +101,29 @@ impl Accounts {
         // A device that upstream does not answer for is served without its own part for now.
         let _ = timeout_at(device_deadline, polled.wait_for(|polled| *polled)).await;
         requester.account.cover_writes(&requester.device).await;
+        Ok(())
+    }
+
+    /// Makes up for what this process did not hear of: a client that stands beyond what is known here was
+    /// answered from the store, whose commits are visible before their answers.
+    pub(crate) async fn catch_up(
+        &self,
+        store: &Store,
+        requester: &Requester,
+        pos: Position,
+        inbox: InboxSeq,
+    ) -> Result<(), store::Error> {
+        let (account, device) = (&requester.account, &requester.device);
+        if pos > account.pos()
+            && let Some(stored) = store.account_by_id(account.account_id).await?
+        {
+            account.advance(stored.pos);
+        }
+        if inbox > device.inbox_seq()
+            && let Some(stored) = store.device_by_nid(device.device_nid).await?
+        {
+            device.catch_up(stored.inbox_seq);
+        }
         Ok(())
     }
 

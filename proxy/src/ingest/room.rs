@@ -39,6 +39,7 @@ pub(super) fn parse<'a>(
             .as_ref()
             .and_then(|timeline| timeline.get("prev_batch"))
             .and_then(json::text)
+            .filter(|token| is_key(token))
             .map(std::borrow::Cow::into_owned),
         state: if after {
             StateBlock::AfterTimeline(state)
@@ -138,32 +139,34 @@ fn ephemeral<'a>(raw: &'a RawValue, update: &mut RoomUpdate, rejected: &mut Reje
     }
 }
 
-/// Receipts as they stand in an `m.receipt`: by event, by type, by user.
+/// Receipts as they stand in an `m.receipt`: by event, by type, by user. `None` if it is no such thing
+/// at all; single receipts that cannot be kept are left out.
 fn receipts(content: &RawValue) -> Option<Vec<Receipt>> {
     let mut receipts = Vec::new();
     for (event_id, by_type) in object(content)?.members() {
-        for (receipt_type, by_user) in object(by_type)?.members() {
-            for (user_id, data) in object(by_user)?.members() {
-                let thread_id = object(data)?
-                    .get("thread_id")
-                    .and_then(json::text)
-                    .map(std::borrow::Cow::into_owned)
-                    .unwrap_or_default();
-                let key = [&*event_id, &*receipt_type, &*user_id, &thread_id];
-                if key.iter().any(|part| !is_key(part)) || key.concat().len() > 2_000 {
-                    return None;
-                }
-                receipts.push(Receipt {
-                    user_id: user_id.into_owned(),
-                    receipt_type: receipt_type.to_string(),
-                    thread_id,
-                    event_id: event_id.to_string(),
-                    data: bytes(data),
-                });
+        for (receipt_type, by_user) in object(by_type).iter().flat_map(Object::members) {
+            for (user_id, data) in object(by_user).iter().flat_map(Object::members) {
+                receipts.extend(receipt(&event_id, &receipt_type, &user_id, data));
             }
         }
     }
     Some(receipts)
+}
+
+fn receipt(event_id: &str, receipt_type: &str, user_id: &str, data: &RawValue) -> Option<Receipt> {
+    let thread_id = object(data)?.get("thread_id").and_then(json::text).unwrap_or_default();
+    let key = [event_id, receipt_type, user_id, &thread_id];
+    // Together they are a key of the database.
+    if key.iter().any(|part| !is_key(part)) || key.concat().len() > 2_000 {
+        return None;
+    }
+    Some(Receipt {
+        user_id: user_id.to_owned(),
+        receipt_type: receipt_type.to_owned(),
+        thread_id: thread_id.into_owned(),
+        event_id: event_id.to_owned(),
+        data: bytes(data),
+    })
 }
 
 /// The user's own membership, as the events of a room tell it.

@@ -31,8 +31,14 @@ impl Poller {
             Ok(None) => return Outcome::Refused,
             Err(error) => return outcome::of_store_failure(&error),
         };
-        // The very first poll of an account starts without a since and acknowledges nothing.
-        if stored.upstream_since.is_some()
+        let device = match self.state.store.device_by_nid(self.device.device_nid).await {
+            Ok(Some(device)) => device,
+            Ok(None) => return Outcome::Refused,
+            Err(error) => return outcome::of_store_failure(&error),
+        };
+        // A device that was never polled has nothing that is stored and not acknowledged, and the very
+        // first poll of an account acknowledges nothing.
+        if (stored.upstream_since.is_some() || device.upstream_since.is_some())
             && let Some(outcome) = self.drain_inbox(token).await
         {
             return outcome;
@@ -47,8 +53,14 @@ impl Poller {
                 self.account.set_main_device(Some(self.device.device_nid));
                 Outcome::AskAgain
             }
-            // Somebody else was faster: look again who.
-            Ok(false) => Outcome::Retry { after: None, at_most: outcome::FIRST_POLL_RETRY },
+            // Somebody else was faster, or what this process heard of is not what is stored.
+            Ok(false) => match self.state.store.account_by_id(account_id).await {
+                Ok(account) => {
+                    self.account.set_main_device(account.and_then(|account| account.main_device));
+                    Outcome::Retry { after: None, at_most: outcome::FIRST_POLL_RETRY }
+                }
+                Err(error) => outcome::of_store_failure(&error),
+            },
             Err(error) => outcome::of_store_failure(&error),
         }
     }

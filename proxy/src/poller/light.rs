@@ -73,7 +73,11 @@ impl Poller {
         timeout: Duration,
     ) -> LightOutcome {
         let since = match self.state.store.device_by_nid(self.device.device_nid).await {
-            Ok(Some(device)) => device.upstream_since,
+            Ok(Some(device)) => {
+                // What is stored may be ahead of what this process heard of.
+                self.device.catch_up(device.inbox_seq);
+                device.upstream_since
+            }
             Ok(None) => return LightOutcome::Other(Outcome::Refused),
             Err(error) => return LightOutcome::Other(outcome::of_store_failure(&error)),
         };
@@ -118,7 +122,7 @@ impl Poller {
     }
 
     async fn light_failed(&self, is_first: bool, error: &upstream::Error) -> Outcome {
-        if !is_first && matches!(error, upstream::Error::Matrix { status: 400, .. }) {
+        if !is_first && outcome::refuses_since(error) {
             tracing::warn!(error = %causes(error), "upstream refused its own position: starting anew");
             return match self.state.store.forget_light_since(self.device.device_nid).await {
                 Ok(()) => Outcome::Retry { after: None, at_most: outcome::RETRY },

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::{
+    account::Failure,
     clock::now_ms,
     error::causes,
     ingest::{self, Asked},
@@ -29,6 +30,14 @@ impl Poller {
             Ok(None) => return Outcome::Refused,
             Err(error) => return outcome::of_store_failure(&error),
         };
+        // What is stored may be ahead of what this process heard of: a commit whose answer was lost.
+        if account.main_device != Some(self.device.device_nid) {
+            self.account.set_main_device(account.main_device);
+            return Outcome::AskAgain;
+        }
+        if account.pos > self.account.pos() {
+            self.account.advance(account.pos);
+        }
         let since = account.upstream_since;
         let writes = self.account.writes();
         match self.ask(token, since.clone(), tries).await {
@@ -39,7 +48,7 @@ impl Poller {
                 }
                 outcome
             }
-            Some(Err(error)) => self.main_failed(since.is_none(), &error).await,
+            Some(Err(error)) => self.main_failed(since.is_none(), tries, &error).await,
             None => Outcome::AskAgain,
         }
     }
@@ -54,10 +63,12 @@ impl Poller {
         let accounts = &self.state.accounts;
         let is_first = since.is_none();
         // Closed never: the semaphores live as long as the process.
-        let _permit = accounts.polls.acquire().await;
+        // Those that wait for their first poll must not hold up those that have had it.
         let _first = if is_first { Some(accounts.first_polls.acquire().await) } else { None };
+        let _permit = accounts.polls.acquire().await;
         if is_first {
             tracing::info!("first poll: this can take minutes for a large account");
+            self.account.first_poll_begins();
         }
         let mut presence_wish = self.device.watch_presence();
         let mut current_token = self.device.watch_token();
@@ -96,6 +107,7 @@ impl Poller {
             Ok(poll) => poll,
             Err(error) => {
                 tracing::warn!(error = %causes(&error), bytes = reply.len(), "not a sync reply");
+                self.account.first_poll_failed(Failure::Unreachable);
                 return Outcome::Retry { after: None, at_most: outcome::RETRY };
             }
         };
@@ -116,9 +128,10 @@ impl Poller {
         Outcome::Stored
     }
 
-    async fn main_failed(&self, is_first: bool, error: &upstream::Error) -> Outcome {
-        // Upstream was restored from a backup, or is another server: begin again without a since.
-        if !is_first && matches!(error, upstream::Error::Matrix { status: 400, .. }) {
+    async fn main_failed(&self, is_first: bool, tries: u32, error: &upstream::Error) -> Outcome {
+        // Upstream was restored from a backup, or is another server: begin again without a since. Much
+        // is lost by that, so it has to refuse twice.
+        if !is_first && tries > 0 && outcome::refuses_since(error) {
             tracing::warn!(error = %causes(error), "upstream refused its own position: starting anew");
             return match self.state.store.forget_upstream_since(self.account.account_id).await {
                 Ok(()) => Outcome::Retry { after: None, at_most: outcome::RETRY },
@@ -174,10 +187,11 @@ impl Poller {
     }
 }
 
-/// The filter is sent inline, so that none is created on the user's account.
+/// The filter is sent inline, so that none is created on the user's account. Members come with each of
+/// their events: what upstream thinks we have been sent may have gone to a poll that we gave up.
 fn filter(timeline_limit: u32) -> String {
     format!(
-        r#"{{"room":{{"timeline":{{"limit":{timeline_limit},"unread_thread_notifications":true}},"state":{{"lazy_load_members":true}}}}}}"#
+        r#"{{"room":{{"timeline":{{"limit":{timeline_limit},"unread_thread_notifications":true}},"state":{{"lazy_load_members":true,"include_redundant_members":true}}}}}}"#
     )
 }
 

@@ -11,6 +11,9 @@ pub(super) const FIRST_POLL_RETRY: Duration = Duration::from_secs(3);
 /// The longest wait otherwise.
 pub(super) const RETRY: Duration = Duration::from_secs(30);
 
+/// The wait after a poll that came too late.
+const FENCED_RETRY: Duration = Duration::from_secs(1);
+
 /// How often to look whether an account that upstream locked or suspended is back.
 const PROBE: Duration = Duration::from_secs(30);
 
@@ -47,12 +50,19 @@ pub(super) fn of_failure(error: &upstream::Error, is_first: bool) -> Outcome {
     Outcome::Retry { after: Some(PROBE), at_most: PROBE }
 }
 
+/// Whether upstream does not know the position that it once gave.
+pub(super) fn refuses_since(error: &upstream::Error) -> bool {
+    let bad_token = ["M_UNKNOWN", "M_INVALID_PARAM", "M_UNKNOWN_POS"];
+    matches!(error, upstream::Error::Matrix { status: 400, errcode, .. }
+        if bad_token.contains(&errcode.as_str()))
+}
+
 /// The store could not take a reply. Nothing has advanced: the same poll comes again.
 pub(super) fn of_store_failure(error: &store::Error) -> Outcome {
     match error {
         store::Error::Fenced { .. } => {
             tracing::warn!(error = %causes(error), "another poller was faster");
-            Outcome::AskAgain
+            Outcome::Retry { after: None, at_most: FENCED_RETRY }
         }
         _ => {
             tracing::error!(error = %causes(error), "could not store a poll");

@@ -126,15 +126,21 @@ impl Sync<'_> {
     async fn standing(&self, token: Option<SyncToken>) -> Result<Standing, Error> {
         let account = &self.requester.account;
         let device = &self.requester.device;
-        // A token from the future (of a database that was restored) stands where we are.
-        let since = token.map(|token| token.pos().min(account.pos()));
-        let since = since.filter(|since| *since >= account.retained_from);
-        let covered = match token {
+        let claimed = match token {
             Some(SyncToken::Batch { device: of, inbox, .. }) if of == device.device_nid => {
-                Some(inbox.min(device.inbox_seq()))
+                Some(inbox)
             }
             _ => None,
         };
+        if let Some(token) = token {
+            let inbox = claimed.unwrap_or(InboxSeq(0));
+            let (accounts, store) = (&self.state.accounts, &self.state.store);
+            accounts.catch_up(store, self.requester, token.pos(), inbox).await?;
+        }
+        // A token from the future (of a database that was restored) stands where we are.
+        let since = token.map(|token| token.pos().min(account.pos()));
+        let since = since.filter(|since| *since >= account.retained_from);
+        let covered = claimed.map(|inbox| inbox.min(device.inbox_seq()));
         let inbox = match covered {
             Some(covered) => self.acknowledge(covered).await?,
             None => {
@@ -149,16 +155,17 @@ impl Sync<'_> {
     /// `since` has covered so far.
     async fn acknowledge(&self, covered: InboxSeq) -> Result<InboxSeq, Error> {
         let device = &self.requester.device;
-        if let Some(acked) = device.v2_acked().filter(|acked| *acked >= covered) {
+        let now = now_ms();
+        if let Some(acked) = device.v2_acked(now).filter(|acked| *acked >= covered) {
             return Ok(acked);
         }
         let expiry = i64::try_from(self.state.config.session_expiry.as_millis());
-        let live_since = now_ms().saturating_sub(expiry.unwrap_or(i64::MAX));
+        let live_since = now.saturating_sub(expiry.unwrap_or(i64::MAX));
         let account_id = self.requester.account.account_id;
         let store = &self.state.store;
         let acked =
-            store.acknowledge_v2(account_id, device.device_nid, covered, live_since).await?;
-        device.set_v2_acked(acked);
+            store.acknowledge_v2(account_id, device.device_nid, covered, now, live_since).await?;
+        device.set_v2_acked(acked, now);
         Ok(acked)
     }
 

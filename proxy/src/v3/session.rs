@@ -64,7 +64,23 @@ impl Session {
             inbox_acked: session.inbox_acked,
         };
         let params = Params::from_stored(&session.params)?;
-        Ok(Self { stored: Some(stored), params, places: token.places })
+        let session = Self { stored: Some(stored), params, places: token.places };
+        let delivered = session.delivered().unwrap_or(InboxSeq(0));
+        let pos = requester.account.pos();
+        state.accounts.catch_up(&state.store, requester, pos, delivered).await?;
+        if delivered > requester.device.inbox_seq() {
+            // The token is of a time that a restored database knows nothing of.
+            return Err(Error::UnknownSyncSession);
+        }
+        Ok(session)
+    }
+
+    /// The last to-device message that replies up to the token delivered.
+    fn delivered(&self) -> Option<InboxSeq> {
+        STREAMS
+            .iter()
+            .filter_map(|stream| stream.acknowledges(self.places.get(stream.number())?))
+            .max()
     }
 
     /// The client has everything that replies up to its token delivered.
@@ -75,11 +91,7 @@ impl Session {
     ) -> Result<(), Error> {
         let Some(stored) = &self.stored else { return Ok(()) };
         let account_id = requester.account.account_id;
-        let delivered = STREAMS
-            .iter()
-            .filter_map(|stream| stream.acknowledges(self.places.get(stream.number())?))
-            .max();
-        match delivered {
+        match self.delivered() {
             Some(seq) if seq > stored.inbox_acked => {
                 state
                     .store

@@ -55,7 +55,7 @@ pub(crate) async fn load(
         return Ok(Vec::new());
     }
     if !view.lazy_load_members {
-        complete_members(state, requester, &rooms).await;
+        complete_members(state, requester, &rooms).await?;
     }
     let account_id = requester.account.account_id;
     let values: Vec<(RoomNid, Position)> =
@@ -86,22 +86,31 @@ pub(crate) async fn load(
     Ok(views.collect())
 }
 
-/// A client that does not lazy-load gets all members. Where upstream does not give them now, it gets
-/// those that are known: better than no answer.
-async fn complete_members(state: &State, requester: &Requester, rooms: &[Wanted]) {
+/// A client that does not lazy-load gets all members: one that took a part for the whole would encrypt
+/// to that part. Only where upstream will never tell, because the user is out of the room by now, does
+/// it get those that are known.
+async fn complete_members(
+    state: &State,
+    requester: &Requester,
+    rooms: &[Wanted],
+) -> Result<(), Error> {
     let missing = rooms.iter().filter(|room| {
         room.head.section == Section::Join
             && !room.head.members_complete
             && matches!(room.extent, Extent::Whole { .. } | Extent::Since { full_state: true, .. })
     });
     let fetches = missing.map(|room| async {
-        if let Err(error) = members::complete(state, requester, &room.head).await {
-            tracing::warn!(
-                error = %causes(&error),
-                room_id = %room.head.room_id,
-                "could not complete the members"
-            );
+        match members::complete(state, requester, &room.head).await {
+            Err(error @ Error::UpstreamAnswer { .. }) => {
+                tracing::warn!(
+                    error = %causes(&error),
+                    room_id = %room.head.room_id,
+                    "could not complete the members"
+                );
+                Ok(())
+            }
+            outcome => outcome,
         }
     });
-    futures_util::future::join_all(fetches).await;
+    futures_util::future::join_all(fetches).await.into_iter().collect()
 }

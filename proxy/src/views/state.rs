@@ -22,7 +22,7 @@ pub(super) async fn load(
         timelines.get(&room.head.room_nid).and_then(|timeline| timeline.start).unwrap_or(end)
     };
     let mut at_start = query(state, requester, rooms, view, &start_of).await?;
-    let hidden = behind_filter(state, requester, rooms, timelines, view, &start_of, end).await?;
+    let hidden = outside_timeline(state, requester, rooms, timelines, &start_of, end).await?;
     let mut members = lazy_members(state, requester, rooms, timelines, view, &start_of).await?;
 
     let mut states = HashMap::with_capacity(rooms.len());
@@ -89,20 +89,18 @@ async fn query(
     Ok(states)
 }
 
-/// State events that the timeline's filter hid: what changed during the timeline and ends with an
-/// event that the client does not see there.
-async fn behind_filter(
+/// What changed during the timeline and ends with an event that the client does not see there: hidden by
+/// the timeline's filter, or decided by state resolution without an event in any timeline.
+async fn outside_timeline(
     state: &State,
     requester: &Requester,
     rooms: &[Wanted],
     timelines: &HashMap<RoomNid, TimelineView>,
-    view: &View<'_>,
     start_of: &impl Fn(&Wanted) -> Place,
     end: Place,
 ) -> Result<HashMap<RoomNid, Vec<StateEvent>>, Error> {
     let queries: Vec<StateQuery> = rooms
         .iter()
-        .filter(|room| !view.timeline.admits_everything_in(&room.head.room_id))
         .map(|room| StateQuery {
             room_nid: room.head.room_nid,
             at: end,

@@ -51,7 +51,10 @@ impl Store {
             pos = Position(pos.0 + 1);
         }
         let inbox_seq = match &poll.device {
-            Some(device) => write_device(&tx, account_id, device).await?,
+            Some(device) => {
+                let first = poll.asked_since.is_none();
+                write_device(&tx, account_id, device, first).await?
+            }
             None => InboxSeq(0),
         };
         if !poll.is_idle() {
@@ -99,7 +102,8 @@ impl Store {
         if since != poll.asked_since {
             return Err(Error::Fenced { asked_since: poll.asked_since.clone() });
         }
-        let inbox_seq = write_device(&tx, account_id, &poll.device).await?;
+        let inbox_seq =
+            write_device(&tx, account_id, &poll.device, poll.asked_since.is_none()).await?;
         tx.execute(
             "-- ingest::ingest_light
             UPDATE devices SET upstream_since = $2 WHERE device_nid = $1",
@@ -168,14 +172,22 @@ async fn insert_poll(
     Ok(())
 }
 
-/// Appends to the device's inbox and takes over its key counts.
+/// Appends to the device's inbox and takes over its key counts. A poll `without_since` acknowledges
+/// nothing upstream, so it may bring again what the last one before it brought.
 async fn write_device(
     tx: &Tx,
     account_id: AccountId,
     update: &DeviceUpdate,
+    without_since: bool,
 ) -> Result<InboxSeq, Error> {
     let device = update.device_nid;
-    let arrived = i64::try_from(update.to_device.len()).unwrap_or(i64::MAX);
+    let known = if without_since && !update.to_device.is_empty() {
+        repeated(tx, account_id, update).await?
+    } else {
+        0
+    };
+    let messages: Vec<&[u8]> = update.to_device[known..].iter().map(|message| &**message).collect();
+    let arrived = i64::try_from(messages.len()).unwrap_or(i64::MAX);
     let row = tx
         .query_opt(
             "-- ingest::write_device
@@ -197,7 +209,6 @@ async fn write_device(
     let Some(row) = row else { return Ok(InboxSeq(0)) };
     let last: i64 = row.get("inbox_seq");
     if arrived > 0 {
-        let messages: Vec<&[u8]> = update.to_device.iter().map(|message| &**message).collect();
         tx.execute(
             "-- ingest::write_device
             INSERT INTO device_inbox (account_id, device_nid, seq, message)
@@ -208,4 +219,24 @@ async fn write_device(
         .await?;
     }
     Ok(InboxSeq(last))
+}
+
+/// How many messages at the beginning of an update are those at the end of the inbox, byte for byte.
+async fn repeated(tx: &Tx, account_id: AccountId, update: &DeviceUpdate) -> Result<usize, Error> {
+    let most = i64::try_from(update.to_device.len()).unwrap_or(i64::MAX);
+    let rows = tx
+        .query(
+            "-- ingest::repeated
+            SELECT message
+            FROM device_inbox
+            WHERE account_id = $1 AND device_nid = $2
+            ORDER BY seq DESC
+            LIMIT $3",
+            &[&account_id.0, &update.device_nid.0, &most],
+        )
+        .await?;
+    let stored: Vec<&[u8]> = rows.iter().rev().map(|row| row.get("message")).collect();
+    let arrived: Vec<&[u8]> = update.to_device.iter().map(|message| &**message).collect();
+    let repeated = (0..=stored.len()).rev().find(|count| stored.ends_with(&arrived[..*count]));
+    Ok(repeated.unwrap_or(0))
 }

@@ -53,11 +53,13 @@ const IN_GAP: i32 = -1;
 const MEMBER: &str = "m.room.member";
 
 /// Plans the changes of one room. `head` holds the current entries of every key that `room` mentions
-/// (with [`Mode::Replace`]: of every key there is).
+/// (with [`Mode::Replace`]: of every key there is). What is `superseded` is not set again by a block
+/// before an unbroken timeline: it is the state of a branch that the head has left.
 pub(super) fn plan<E>(
     room: &RoomUpdate,
     mode: Mode,
     head: HashMap<StateKey, HeadEntry>,
+    superseded: &HashSet<BodyId>,
     body_id: impl Fn(&Event) -> Result<BodyId, E>,
 ) -> Result<Plan, E> {
     let mut planner = Planner { mode, limited: room.limited, before: head, plan: Plan::default() };
@@ -71,7 +73,10 @@ pub(super) fn plan<E>(
             let shown: HashSet<BodyId> =
                 timeline.iter().map(|(_, _, entry)| entry.body_id).collect();
             for (_, key, entry) in block {
-                if !shown.contains(&entry.body_id) {
+                let left_behind = matches!(mode, Mode::Delta { .. })
+                    && !room.limited
+                    && superseded.contains(&entry.body_id);
+                if !shown.contains(&entry.body_id) && !left_behind {
                     planner.set_in_gap(key, entry);
                 }
             }

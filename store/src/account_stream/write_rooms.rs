@@ -1,6 +1,6 @@
 //! The rooms of a poll: `room_updates`, `timeline_events`, the head and its undo, `account_rooms`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use tokio::try_join;
 
@@ -33,6 +33,8 @@ struct Planned<'a> {
     nid: RoomNid,
     update: &'a RoomUpdate,
     newly_joined: bool,
+    /// The head need not hold every member any more.
+    members_unknown: bool,
     state: Plan,
 }
 
@@ -43,15 +45,20 @@ impl Rooms<'_> {
         }
         let before = self.before(tx).await?;
         let mut heads = self.heads(tx, &before).await?;
+        let superseded = self.superseded(tx, &heads).await?;
+        let nothing = HashSet::new();
         let mut planned = Vec::with_capacity(self.poll.rooms.len());
         for update in &self.poll.rooms {
             let nid = self.nid(&update.room_id)?;
             let known = before.get(&nid);
             let newly_joined = is_newly_joined(update, known);
-            let mode = mode(update, known);
+            let mode = self.mode(update, known);
             let head = heads.remove(&nid).unwrap_or_default();
-            let state = plan(update, mode, head, |event| self.bodies.of(event))?;
-            planned.push(Planned { nid, update, newly_joined, state });
+            let old = superseded.get(&nid).unwrap_or(&nothing);
+            let state = plan(update, mode, head, old, |event| self.bodies.of(event))?;
+            let members_unknown =
+                newly_joined || update.section != Section::Join || self.restarts();
+            planned.push(Planned { nid, update, newly_joined, members_unknown, state });
         }
         try_join!(
             self.write_updates(tx, &planned),
@@ -69,6 +76,26 @@ impl Rooms<'_> {
             column: "room_id",
             key: room_id.to_owned(),
         })
+    }
+
+    /// Whether the stream begins anew here, after polls of which upstream knows nothing any more: then
+    /// every joined room comes with its full state, as far as its members are not left to be loaded.
+    fn restarts(&self) -> bool {
+        self.poll.asked_since.is_none() && self.pos > Position(1)
+    }
+
+    /// How the poll's state of a room relates to its head. A left room keeps its head; an invite says
+    /// nothing about it; a room that was joined and left in one poll comes with its full state.
+    fn mode(&self, update: &RoomUpdate, before: Option<&Before>) -> Mode {
+        let Some(before) = before else { return Mode::Replace };
+        let delta = Mode::Delta { members_complete: before.members_complete };
+        match (update.section, before.section) {
+            (Section::Join, _) if self.restarts() || is_newly_joined(update, Some(before)) => {
+                Mode::Replace
+            }
+            (Section::Leave, Section::Invite | Section::Knock) => Mode::Replace,
+            _ => delta,
+        }
     }
 
     async fn before(&self, tx: &Tx) -> Result<HashMap<RoomNid, Before>, Error> {
@@ -113,7 +140,7 @@ impl Rooms<'_> {
         for update in &self.poll.rooms {
             let nid = self.nid(&update.room_id)?;
             let Some(known) = before.get(&nid) else { continue };
-            if mode(update, Some(known)) == Mode::Replace {
+            if self.mode(update, Some(known)) == Mode::Replace {
                 replaced.push(nid.0);
                 continue;
             }
@@ -163,6 +190,52 @@ impl Rooms<'_> {
                 .insert((row.get("event_type"), row.get("state_key")), entry);
         }
         Ok(heads)
+    }
+
+    /// Bodies of state blocks that the head held once and no longer does. After a fork in a room's
+    /// history upstream tells such state again before a timeline: it is not news.
+    async fn superseded(
+        &self,
+        tx: &Tx,
+        heads: &HashMap<RoomNid, HashMap<StateKey, HeadEntry>>,
+    ) -> Result<HashMap<RoomNid, HashSet<BodyId>>, Error> {
+        let (mut nids, mut body_ids) = (Vec::new(), Vec::new());
+        for update in &self.poll.rooms {
+            let nid = self.nid(&update.room_id)?;
+            let (StateBlock::BeforeTimeline(state), false, Some(head)) =
+                (&update.state, update.limited, heads.get(&nid))
+            else {
+                continue;
+            };
+            for event in state {
+                let Some(state_key) = &event.state_key else { continue };
+                let body_id = self.bodies.of(event)?;
+                let current = head.get(&(event.event_type.clone(), state_key.clone()));
+                if current.is_some_and(|current| current.body_id != body_id) {
+                    nids.push(nid.0);
+                    body_ids.push(body_id.0);
+                }
+            }
+        }
+        let mut superseded: HashMap<RoomNid, HashSet<BodyId>> = HashMap::new();
+        if nids.is_empty() {
+            return Ok(superseded);
+        }
+        let rows = tx
+            .query(
+                "-- write_rooms::superseded
+                SELECT DISTINCT c.room_nid, c.old_body_id
+                FROM UNNEST($2::BIGINT[], $3::BIGINT[]) AS t (room_nid, body_id)
+                JOIN state_changes c
+                    ON c.account_id = $1 AND c.room_nid = t.room_nid AND c.old_body_id = t.body_id",
+                &[&self.account_id.0, &nids, &body_ids],
+            )
+            .await?;
+        for row in rows {
+            let body_id = BodyId(row.get("old_body_id"));
+            superseded.entry(RoomNid(row.get("room_nid"))).or_default().insert(body_id);
+        }
+        Ok(superseded)
     }
 
     async fn write_updates(&self, tx: &Tx, planned: &[Planned<'_>]) -> Result<(), Error> {
@@ -447,7 +520,7 @@ impl<'a> AccountRoomRows<'a> {
         if cut {
             self.cut_nids.push(room.nid.0);
         }
-        if room.newly_joined || update.section != Section::Join {
+        if room.members_unknown {
             self.anew_nids.push(room.nid.0);
         }
         if counts.is_some() {
@@ -462,16 +535,4 @@ fn is_newly_joined(update: &RoomUpdate, before: Option<&Before>) -> bool {
     let Some(before) = before else { return update.section == Section::Join };
     let joins_anew = update.joins_anew.is_some() && update.joins_anew != before.own_member_event;
     update.section == Section::Join && (before.section != Section::Join || joins_anew)
-}
-
-/// How the poll's state of a room relates to its head. A left room keeps its head; an invite says
-/// nothing about it; a room that was joined and left in one poll comes with its full state.
-fn mode(update: &RoomUpdate, before: Option<&Before>) -> Mode {
-    let Some(before) = before else { return Mode::Replace };
-    let delta = Mode::Delta { members_complete: before.members_complete };
-    match (update.section, before.section) {
-        (Section::Join, _) if is_newly_joined(update, Some(before)) => Mode::Replace,
-        (Section::Leave, Section::Invite | Section::Knock) => Mode::Replace,
-        _ => delta,
-    }
 }

@@ -42,6 +42,8 @@ struct Case {
     state: &'static str,
     state_after: Option<&'static str>,
     timeline: &'static str,
+    /// What the head held once.
+    superseded: &'static [i64],
     /// The head afterwards.
     expected: &'static str,
     /// `ord:key<old` for each change, sorted.
@@ -55,6 +57,7 @@ const DELTA: Case = Case {
     state: "",
     state_after: None,
     timeline: "",
+    superseded: &[],
     expected: "",
     undo: "",
 };
@@ -80,10 +83,12 @@ fn check(case: &Case) {
         summary: super::super::Summary::default(),
         stripped_state: None,
     };
+    let superseded = case.superseded.iter().copied().map(BodyId).collect();
     let body_id = |event: &Event| -> Result<BodyId, std::num::ParseIntError> {
         event.event_id[1..].parse().map(BodyId)
     };
-    let plan = plan(&room, case.mode, head(case.before), body_id).expect("values are numbers");
+    let plan = plan(&room, case.mode, head(case.before), &superseded, body_id)
+        .expect("values are numbers");
 
     let mut after = head(case.before);
     for removed in &plan.remove {
@@ -163,6 +168,14 @@ fn what_the_timeline_holds_did_not_happen_in_the_gap() {
         undo: "0:@bob<1",
         ..DELTA
     });
+}
+
+#[test]
+fn the_state_of_another_branch_is_not_set_again() {
+    let fork = Case { before: "a=2", state: "a=1", superseded: &[1], expected: "a=2", ..DELTA };
+    check(&fork);
+    // After a gap nothing says that it was not set back.
+    check(&Case { limited: true, expected: "a=1", undo: "-1:a<2", ..fork });
 }
 
 #[test]
