@@ -187,11 +187,11 @@ impl Poller {
     }
 }
 
-/// The filter is sent inline, so that none is created on the user's account. Members come with each of
-/// their events: what upstream thinks we have been sent may have gone to a poll that we gave up.
+/// The filter is sent inline, so that none is created on the user's account. Redundant members are not
+/// asked for: Synapse would list the sender of every message in `device_lists.changed`.
 fn filter(timeline_limit: u32) -> String {
     format!(
-        r#"{{"room":{{"timeline":{{"limit":{timeline_limit},"unread_thread_notifications":true}},"state":{{"lazy_load_members":true,"include_redundant_members":true}}}}}}"#
+        r#"{{"room":{{"timeline":{{"limit":{timeline_limit},"unread_thread_notifications":true}},"state":{{"lazy_load_members":true}}}}}}"#
     )
 }
 

@@ -17,6 +17,8 @@ pub(crate) struct EventFields {
     pub(crate) event_type: String,
     /// Its sender.
     pub(crate) sender: String,
+    /// Its state key, if it is a state event.
+    pub(crate) state_key: Option<String>,
     /// Whether `content.url` is a string.
     pub(crate) has_url: bool,
 }
@@ -30,6 +32,8 @@ struct Envelope<'a> {
     #[serde(borrow, default)]
     sender: Option<&'a RawValue>,
     #[serde(borrow, default)]
+    state_key: Option<&'a RawValue>,
+    #[serde(borrow, default)]
     content: Option<&'a RawValue>,
 }
 
@@ -39,7 +43,13 @@ impl EventFields {
         let Ok(envelope) = serde_json::from_slice::<Envelope<'_>>(body) else {
             return Self::read_oddity(body);
         };
-        Self::of(envelope.event_id, envelope.event_type, envelope.sender, envelope.content)
+        Self::of(
+            envelope.event_id,
+            envelope.event_type,
+            envelope.sender,
+            envelope.state_key,
+            envelope.content,
+        )
     }
 
     /// What a filter looks at.
@@ -55,6 +65,7 @@ impl EventFields {
             object.get("event_id"),
             object.get("type"),
             object.get("sender"),
+            object.get("state_key"),
             object.get("content"),
         )
     }
@@ -63,6 +74,7 @@ impl EventFields {
         event_id: Option<&RawValue>,
         event_type: Option<&RawValue>,
         sender: Option<&RawValue>,
+        state_key: Option<&RawValue>,
         content: Option<&RawValue>,
     ) -> Self {
         let owned =
@@ -75,6 +87,7 @@ impl EventFields {
             event_id: owned(event_id).unwrap_or_default(),
             event_type: owned(event_type).unwrap_or_default(),
             sender: owned(sender).unwrap_or_default(),
+            state_key: owned(state_key),
             has_url,
         }
     }
@@ -90,7 +103,7 @@ mod tests {
             br#"{"type":"t","event_id":"$1","sender":"@a:x","content":{"url":"mxc://x/y","body":"\ud800"}}"#,
         );
         assert_eq!((fields.event_type.as_str(), fields.sender.as_str()), ("t", "@a:x"));
-        assert!(fields.has_url);
+        assert!(fields.has_url && fields.state_key.is_none());
         let twice = EventFields::read(br#"{"type":"a","type":"b"}"#);
         assert_eq!(twice.event_type, "b");
         assert_eq!(EventFields::read(b"[]").event_type, "");

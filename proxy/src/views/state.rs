@@ -3,9 +3,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use store::{Place, Position, RoomNid, StateEvent, StateQuery, StateSelection};
+use store::{Place, Position, RoomNid, Section, StateEvent, StateQuery, StateSelection};
 
-use crate::{auth::Requester, error::Error, state::State};
+use crate::{
+    account::members,
+    auth::Requester,
+    error::{Error, causes},
+    state::State,
+};
 
 use super::{EventFields, Extent, TimelineView, View, Wanted};
 
@@ -142,22 +147,69 @@ async fn lazy_members(
     for room in rooms {
         let nid = room.head.room_nid;
         let at = start_of(room);
-        let mut users: HashSet<String> = timelines
-            .get(&nid)
-            .into_iter()
-            .flat_map(|timeline| &timeline.events)
-            .map(|(_, fields)| fields.sender.clone())
-            .collect();
+        let mut users: HashSet<&str> = speakers(timelines.get(&nid)).collect();
+        let heroes = if room.wants_full_state() { heroes(room) } else { Vec::new() };
+        users.extend(heroes.iter().map(String::as_str));
         if room.wants_full_state() {
-            users.insert(requester.account.user_id.clone());
-            users.extend(heroes(room));
+            users.insert(&requester.account.user_id);
         }
-        wanted.extend(users.into_iter().map(|user_id| (nid, at, user_id)));
+        wanted.extend(users.into_iter().map(|user_id| (nid, at, user_id.to_owned())));
     }
     if wanted.is_empty() {
         return Ok(HashMap::new());
     }
-    Ok(state.store.members_at(requester.account.account_id, &wanted).await?)
+    let account_id = requester.account.account_id;
+    let found = state.store.members_at(account_id, &wanted).await?;
+    if learn_missing(state, requester, rooms, timelines, &found).await {
+        return Ok(state.store.members_at(account_id, &wanted).await?);
+    }
+    Ok(found)
+}
+
+/// Upstream leaves out members that it thinks we have been told of, when a poll that we gave up was the
+/// one that told. Where a speaker is missing, the room's members are completed. Gives whether any were.
+async fn learn_missing(
+    state: &State,
+    requester: &Requester,
+    rooms: &[Wanted],
+    timelines: &HashMap<RoomNid, TimelineView>,
+    found: &HashMap<RoomNid, Vec<StateEvent>>,
+) -> bool {
+    let mut learnt = false;
+    for room in rooms {
+        let nid = room.head.room_nid;
+        let known: HashSet<&str> =
+            found.get(&nid).into_iter().flatten().map(|event| event.state_key.as_str()).collect();
+        let timeline = timelines.get(&nid);
+        let missing = speakers(timeline)
+            .any(|user_id| !known.contains(user_id) && !enters(timeline, user_id));
+        if !missing || room.head.members_complete || room.head.section != Section::Join {
+            continue;
+        }
+        match members::complete(state, requester, &room.head).await {
+            Ok(()) => learnt = true,
+            Err(error) => tracing::warn!(
+                error = %causes(&error),
+                room_id = %room.head.room_id,
+                "could not learn who speaks"
+            ),
+        }
+    }
+    learnt
+}
+
+fn speakers(timeline: Option<&TimelineView>) -> impl Iterator<Item = &str> {
+    timeline
+        .into_iter()
+        .flat_map(|timeline| &timeline.events)
+        .map(|(_, fields)| fields.sender.as_str())
+}
+
+/// Whether the timeline itself holds a membership of the user.
+fn enters(timeline: Option<&TimelineView>, user_id: &str) -> bool {
+    timeline.into_iter().flat_map(|timeline| &timeline.events).any(|(_, fields)| {
+        fields.event_type == "m.room.member" && fields.state_key.as_deref() == Some(user_id)
+    })
 }
 
 fn heroes(room: &Wanted) -> Vec<String> {

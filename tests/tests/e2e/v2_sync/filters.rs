@@ -199,7 +199,7 @@ async fn what_a_filter_hides_does_not_wake_a_waiting_sync() {
     assert_eq!(
         types(&timeline(&reply, &room)),
         ["m.room.topic"],
-        "the hidden message alone must not end the wait"
+        "the hidden message alone must not end the wait: {reply:#}"
     );
 }
 
