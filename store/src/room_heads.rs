@@ -99,9 +99,12 @@ pub struct ChangedRoom {
     pub cut: Option<Position>,
 }
 
+// The room ID is looked up row by row: joined, a long list of rooms makes Postgres read through everybody's.
 macro_rules! head_columns {
     () => {
-        "h.room_nid, r.room_id, h.section, h.segment_pos,
+        "h.room_nid,
+        (SELECT r.room_id FROM rooms r WHERE r.room_nid = h.room_nid) AS room_id,
+        h.section, h.segment_pos,
         COALESCE((
             SELECT s.limited
             FROM room_updates s
@@ -129,7 +132,6 @@ impl Store {
                     SELECT ",
                     head_columns!(),
                     " FROM account_rooms h
-                    JOIN rooms r ON r.room_nid = h.room_nid
                     WHERE h.account_id = $1 AND h.section = ANY($2)
                     ORDER BY h.room_nid"
                 ),
@@ -153,7 +155,6 @@ impl Store {
                     SELECT ",
                     head_columns!(),
                     " FROM account_rooms h
-                    JOIN rooms r ON r.room_nid = h.room_nid
                     WHERE h.account_id = $1 AND h.room_nid = $2"
                 ),
                 &[&account_id.0, &room_nid.0],
@@ -187,7 +188,6 @@ impl Store {
                         GROUP BY room_nid
                     ) u
                     JOIN account_rooms h ON h.account_id = $1 AND h.room_nid = u.room_nid
-                    JOIN rooms r ON r.room_nid = u.room_nid
                     LEFT JOIN LATERAL (
                         SELECT section
                         FROM room_updates

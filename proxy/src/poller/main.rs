@@ -176,13 +176,6 @@ impl Poller {
                 stripped_state: None,
             });
         }
-        // A room that was joined before and after may have changed in any way in between.
-        for room in &mut poll.rooms {
-            room.limited |= room.section == Section::Join && !room.timeline.is_empty() && {
-                // Only upstream's own word for "nothing earlier" on a room never seen before stands.
-                self.account.pos().0 > 0
-            };
-        }
         Ok(())
     }
 }

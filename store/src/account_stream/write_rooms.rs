@@ -51,13 +51,12 @@ impl Rooms<'_> {
         for update in &self.poll.rooms {
             let nid = self.nid(&update.room_id)?;
             let known = before.get(&nid);
-            let newly_joined = is_newly_joined(update, known);
+            let newly_joined = self.is_newly_joined(update, known);
             let mode = self.mode(update, known);
             let head = heads.remove(&nid).unwrap_or_default();
             let old = superseded.get(&nid).unwrap_or(&nothing);
             let state = plan(update, mode, head, old, |event| self.bodies.of(event))?;
-            let members_unknown =
-                newly_joined || update.section != Section::Join || self.restarts();
+            let members_unknown = newly_joined || update.section != Section::Join;
             planned.push(Planned { nid, update, newly_joined, members_unknown, state });
         }
         try_join!(
@@ -78,23 +77,33 @@ impl Rooms<'_> {
         })
     }
 
-    /// Whether the stream begins anew here, after polls of which upstream knows nothing any more: then
-    /// every joined room comes with its full state, as far as its members are not left to be loaded.
+    /// Whether the stream begins anew here, after polls of which upstream knows nothing any more.
     fn restarts(&self) -> bool {
         self.poll.asked_since.is_none() && self.pos > Position(1)
+    }
+
+    /// Whether the user comes (back) into the room in this poll: a join that the head already holds is
+    /// only told again. Where the stream begins anew so does every joined room, for nobody knows what
+    /// happened in between.
+    fn is_newly_joined(&self, update: &RoomUpdate, before: Option<&Before>) -> bool {
+        if update.section != Section::Join {
+            return false;
+        }
+        before.is_none_or(|before| {
+            let joins_anew =
+                update.joins_anew.is_some() && update.joins_anew != before.own_member_event;
+            before.section != Section::Join || joins_anew || self.restarts()
+        })
     }
 
     /// How the poll's state of a room relates to its head. A left room keeps its head; an invite says
     /// nothing about it; a room that was joined and left in one poll comes with its full state.
     fn mode(&self, update: &RoomUpdate, before: Option<&Before>) -> Mode {
         let Some(before) = before else { return Mode::Replace };
-        let delta = Mode::Delta { members_complete: before.members_complete };
         match (update.section, before.section) {
-            (Section::Join, _) if self.restarts() || is_newly_joined(update, Some(before)) => {
-                Mode::Replace
-            }
+            (Section::Join, _) if self.is_newly_joined(update, Some(before)) => Mode::Replace,
             (Section::Leave, Section::Invite | Section::Knock) => Mode::Replace,
-            _ => delta,
+            _ => Mode::Delta { members_complete: before.members_complete },
         }
     }
 
@@ -527,12 +536,4 @@ impl<'a> AccountRoomRows<'a> {
             self.counted_nids.push(room.nid.0);
         }
     }
-}
-
-/// Whether the user comes (back) into the room in this poll. A join that the head already holds is
-/// only told again.
-fn is_newly_joined(update: &RoomUpdate, before: Option<&Before>) -> bool {
-    let Some(before) = before else { return update.section == Section::Join };
-    let joins_anew = update.joins_anew.is_some() && update.joins_anew != before.own_member_event;
-    update.section == Section::Join && (before.section != Section::Join || joins_anew)
 }

@@ -36,7 +36,8 @@ async fn account_not_found() {
 #[tokio::test]
 async fn many_at_once_make_one_account() {
     let fresh = Fresh::database().await;
-    let made = futures_util::future::join_all((0..8).map(|_| fresh.store.account("@alice:x"))).await;
+    let made =
+        futures_util::future::join_all((0..8).map(|_| fresh.store.account("@alice:x"))).await;
     let first = made[0].as_ref().unwrap().account_id;
     assert!(made.iter().all(|account| account.as_ref().unwrap().account_id == first));
     assert_eq!(fresh.count("SELECT COUNT(*) FROM accounts").await, 1);

@@ -1,7 +1,5 @@
 //! Many at once: no deadlock, nothing lost, nothing kept too long or let go too early.
 
-use std::collections::HashSet;
-
 use store::{AccountId, DeviceNid, InboxSeq, NewSession, Place, Position, Store, TimelineQuery};
 use tests::random::Random;
 use tests::wait::PATIENCE;
@@ -24,11 +22,52 @@ async fn all_end(mut tasks: JoinSet<()>) {
     .unwrap();
 }
 
+/// A client that hangs up in the middle of anything leaves no connection behind that is not clean: the
+/// first statement of a transaction is as good a middle as any.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_gives_up_leaves_no_open_transaction_behind() {
+    let fresh = Fresh::database().await;
+    let mut feed = Feed::of(&fresh.store, "@alice:x").await;
+    feed.rooms(vec![room_with("!a:x", vec![message("$1")])]).await;
+    let device = fresh.store.device(feed.account_id, "D").await.unwrap();
+    let mut random = Random::seeded(7);
+
+    for round in 0..600_u64 {
+        let (store, account_id) = (fresh.store.clone(), feed.account_id);
+        let device_nid = device.device_nid;
+        // A connection is open, so that what is interrupted is the transaction and not the connecting.
+        store.ping().await.unwrap();
+        let given_up = tokio::spawn(async move {
+            if round % 2 == 0 {
+                store.changed_rooms(account_id, Position(0)).await.map(drop)
+            } else {
+                store.acknowledge_v2(account_id, device_nid, InboxSeq(0), 1, 0).await.map(drop)
+            }
+        });
+        // Not a wait for something to happen: the moment of giving up is what is tried.
+        let moment =
+            std::time::Instant::now() + std::time::Duration::from_micros(random.between(0, 250));
+        while std::time::Instant::now() < moment {
+            tokio::task::yield_now().await;
+        }
+        given_up.abort();
+        given_up.await.ok();
+    }
+
+    for _ in 0..40 {
+        fresh.store.forget_light_since(device.device_nid).await.unwrap();
+        fresh.store.changed_rooms(feed.account_id, Position(0)).await.unwrap();
+    }
+    let open = "SELECT COUNT(*) FROM pg_stat_activity
+                WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
+    assert_eq!(fresh.count(open).await, 0);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn accounts_store_the_same_events_at_once() {
     const ACCOUNTS: u64 = 4;
-    const POLLS: usize = 40;
-    const EVENTS: usize = 10;
+    const POLLS: usize = 12;
+    const EVENTS: usize = 300;
     let fresh = Fresh::database().await;
     let mut tasks = JoinSet::new();
     let mut accounts = Vec::new();
@@ -48,16 +87,24 @@ async fn accounts_store_the_same_events_at_once() {
                     half.iter().map(|n| message(&format!("$event-{n}"))).collect::<Vec<_>>()
                 };
                 let (one, other) = ids.split_at(EVENTS / 2);
-                let (first, second) = if random.coin() { ("!a:x", "!b:x") } else { ("!b:x", "!a:x") };
-                feed.rooms(vec![room_with(first, timeline(one)), room_with(second, timeline(other))])
-                    .await;
+                let (first, second) =
+                    if random.coin() { ("!a:x", "!b:x") } else { ("!b:x", "!a:x") };
+                feed.rooms(vec![
+                    room_with(first, timeline(one)),
+                    room_with(second, timeline(other)),
+                ])
+                .await;
             }
         });
     }
     all_end(tasks).await;
 
     let distinct = (POLLS - 1) * EVENTS / 2 + EVENTS;
-    assert_eq!(fresh.count("SELECT COUNT(*) FROM event_bodies").await, distinct as i64);
+    let stored = fresh.count("SELECT COUNT(*) FROM event_bodies").await;
+    assert_eq!(stored, i64::try_from(distinct).unwrap());
+    // The store would try again after a deadlock; with bodies in one order there is none.
+    let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+    assert_eq!(fresh.count(deadlocks).await, 0);
     for account_id in accounts {
         assert_eq!(told(&fresh.store, account_id).await, POLLS * EVENTS);
     }
@@ -122,17 +169,20 @@ async fn acknowledgements_at_once_purge_exactly() {
     const MESSAGES: i64 = 60;
     let fresh = Fresh::database().await;
     let (account, device) = device_with_messages(&fresh.store, 60).await;
-    let mut tasks = JoinSet::new();
+    let store = fresh.store.clone();
+    let mut sessions = Vec::new();
     for number in 0..4 {
-        let store = fresh.store.clone();
         let made = store.create_session(account, device, b"{}", 1).await.unwrap();
+        sessions.push((number, made.session_id));
+    }
+    store.acknowledge_v2(account, device, InboxSeq(0), 1, LIVE_SINCE).await.unwrap();
+    let mut tasks = JoinSet::new();
+    for (number, session) in sessions {
+        let store = fresh.store.clone();
         tasks.spawn(async move {
             for seq in 1..=MESSAGES - number {
                 let seq = InboxSeq(seq);
-                store
-                    .acknowledge_session(account, device, made.session_id, seq, LIVE_SINCE)
-                    .await
-                    .unwrap();
+                store.acknowledge_session(account, device, session, seq, LIVE_SINCE).await.unwrap();
                 // What this session has not acknowledged is there.
                 let page = store.inbox(account, device, seq, 1).await.unwrap();
                 assert_eq!(page.messages.is_empty(), seq.0 == MESSAGES);
@@ -140,11 +190,9 @@ async fn acknowledgements_at_once_purge_exactly() {
             }
         });
     }
-    let store = fresh.store.clone();
-    store.acknowledge_v2(account, device, InboxSeq(0), LIVE_SINCE).await.unwrap();
     tasks.spawn(async move {
         for seq in 1..=MESSAGES {
-            store.acknowledge_v2(account, device, InboxSeq(seq), LIVE_SINCE).await.unwrap();
+            store.acknowledge_v2(account, device, InboxSeq(seq), 1, LIVE_SINCE).await.unwrap();
         }
     });
     all_end(tasks).await;
@@ -163,7 +211,7 @@ async fn a_session_born_during_a_purge_misses_nothing_it_was_promised() {
     let store = fresh.store.clone();
     tasks.spawn(async move {
         for seq in 1..=MESSAGES {
-            store.acknowledge_v2(account, device, InboxSeq(seq), LIVE_SINCE).await.unwrap();
+            store.acknowledge_v2(account, device, InboxSeq(seq), 1, LIVE_SINCE).await.unwrap();
         }
     });
     for _ in 0..2 {
@@ -228,7 +276,4 @@ async fn a_device_is_removed_in_the_middle_of_everything() {
     }
     assert_eq!(fresh.count("SELECT COUNT(*) FROM devices").await, 0);
     assert_eq!(fresh.count("SELECT COUNT(*) FROM device_inbox").await, 0);
-    let fresh_devices: HashSet<DeviceNid> =
-        fresh.store.device_nids(account).await.unwrap().into_iter().collect();
-    assert!(fresh_devices.is_empty());
 }

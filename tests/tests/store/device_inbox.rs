@@ -40,18 +40,25 @@ impl Phone {
             .unwrap();
     }
 
-    async fn v2_acknowledges(&self, seq: i64) {
-        let seq = InboxSeq(seq);
-        self.store.acknowledge_v2(self.account, self.device, seq, LIVE_SINCE).await.unwrap();
+    /// Gives what v2 has acknowledged in all.
+    async fn v2_acknowledges(&self, seq: i64) -> i64 {
+        self.v2_acknowledges_at(seq, LIVE_SINCE).await
     }
 
-    /// The numbers of the messages still held.
-    async fn held(&self) -> std::ops::RangeInclusive<i64> {
+    async fn v2_acknowledges_at(&self, seq: i64, now: i64) -> i64 {
+        let seq = InboxSeq(seq);
+        let acked =
+            self.store.acknowledge_v2(self.account, self.device, seq, now, LIVE_SINCE).await;
+        acked.unwrap().0
+    }
+
+    /// The number of the oldest message still held; all after it are there as well.
+    async fn oldest_held(&self) -> Option<i64> {
         let page = self.store.inbox(self.account, self.device, InboxSeq(0), 99).await.unwrap();
         let seqs: Vec<i64> = page.messages.iter().map(|message| message.seq.0).collect();
-        let first = seqs.first().copied().unwrap_or(11);
-        assert_eq!(seqs, (first..=10).collect::<Vec<_>>(), "a hole in the inbox");
-        first..=10
+        let oldest = seqs.first().copied();
+        assert_eq!(seqs, (oldest.unwrap_or(11)..=10).collect::<Vec<_>>(), "a hole in the inbox");
+        oldest
     }
 }
 
@@ -77,7 +84,7 @@ async fn with_nobody_listening_nothing_goes() {
     // A session that died long ago acknowledges: it lives for nobody.
     let dead = phone.session(LIVE_SINCE - 1).await;
     phone.session_acknowledges(dead, 10).await;
-    assert_eq!(phone.held().await, 1..=10);
+    assert_eq!(phone.oldest_held().await, Some(1));
 }
 
 #[tokio::test]
@@ -85,13 +92,13 @@ async fn v2_alone_purges_what_it_acknowledged() {
     let phone = Phone::with_ten_messages().await;
     assert_eq!(phone.store.v2_acked(phone.device).await.unwrap(), None);
     phone.v2_acknowledges(4).await;
-    assert_eq!(phone.held().await, 5..=10);
+    assert_eq!(phone.oldest_held().await, Some(5));
     assert_eq!(phone.store.v2_acked(phone.device).await.unwrap(), Some(InboxSeq(4)));
     // An old since, replayed, takes nothing back.
-    phone.v2_acknowledges(2).await;
+    assert_eq!(phone.v2_acknowledges(2).await, 4);
     assert_eq!(phone.store.v2_acked(phone.device).await.unwrap(), Some(InboxSeq(4)));
     phone.v2_acknowledges(10).await;
-    assert_eq!(phone.held().await, 11..=10);
+    assert_eq!(phone.oldest_held().await, None);
     assert_eq!(phone.store.v2_acked(DeviceNid(42)).await.unwrap(), None);
 }
 
@@ -100,12 +107,12 @@ async fn the_slowest_live_session_holds() {
     let phone = Phone::with_ten_messages().await;
     let (first, second) = (phone.session(LIVE_SINCE).await, phone.session(LIVE_SINCE + 9).await);
     phone.session_acknowledges(first, 7).await;
-    assert_eq!(phone.held().await, 1..=10);
+    assert_eq!(phone.oldest_held().await, Some(1));
     phone.session_acknowledges(second, 3).await;
-    assert_eq!(phone.held().await, 4..=10);
+    assert_eq!(phone.oldest_held().await, Some(4));
     phone.session_acknowledges(second, 1).await;
     phone.session_acknowledges(second, 9).await;
-    assert_eq!(phone.held().await, 8..=10);
+    assert_eq!(phone.oldest_held().await, Some(8));
 }
 
 #[tokio::test]
@@ -113,12 +120,12 @@ async fn v2_is_a_session_like_the_others_once_it_has_sent_a_since() {
     let phone = Phone::with_ten_messages().await;
     let session = phone.session(LIVE_SINCE).await;
     phone.session_acknowledges(session, 5).await;
-    assert_eq!(phone.held().await, 6..=10);
+    assert_eq!(phone.oldest_held().await, Some(6));
     phone.v2_acknowledges(6).await;
     phone.session_acknowledges(session, 9).await;
-    assert_eq!(phone.held().await, 7..=10);
+    assert_eq!(phone.oldest_held().await, Some(7));
     phone.v2_acknowledges(10).await;
-    assert_eq!(phone.held().await, 10..=10);
+    assert_eq!(phone.oldest_held().await, Some(10));
 }
 
 #[tokio::test]
@@ -127,11 +134,32 @@ async fn a_dead_session_does_not_hold() {
     let dead = phone.session(LIVE_SINCE - 1).await;
     let live = phone.session(LIVE_SINCE).await;
     phone.session_acknowledges(live, 8).await;
-    assert_eq!(phone.held().await, 9..=10);
+    assert_eq!(phone.oldest_held().await, Some(9));
     // Used again, it is back; it has lost what went meanwhile.
     phone.store.touch_session(phone.account, dead, LIVE_SINCE).await.unwrap();
     phone.session_acknowledges(live, 10).await;
-    assert_eq!(phone.held().await, 9..=10);
+    assert_eq!(phone.oldest_held().await, Some(9));
+}
+
+#[tokio::test]
+async fn v2_dies_like_a_session_and_comes_back() {
+    let phone = Phone::with_ten_messages().await;
+    phone.v2_acknowledges_at(2, LIVE_SINCE - 1).await;
+    assert_eq!(phone.oldest_held().await, Some(1));
+    let session = phone.session(LIVE_SINCE).await;
+    phone.session_acknowledges(session, 6).await;
+    assert_eq!(phone.oldest_held().await, Some(7));
+    phone.v2_acknowledges_at(7, LIVE_SINCE).await;
+    phone.session_acknowledges(session, 9).await;
+    assert_eq!(phone.oldest_held().await, Some(8));
+}
+
+#[tokio::test]
+async fn a_device_that_is_gone_has_acknowledged_what_it_says() {
+    let phone = Phone::with_ten_messages().await;
+    let gone = DeviceNid(42);
+    let acked = phone.store.acknowledge_v2(phone.account, gone, InboxSeq(3), 1, 0).await.unwrap();
+    assert_eq!(acked, InboxSeq(3));
 }
 
 #[tokio::test]
@@ -140,7 +168,7 @@ async fn another_devices_sessions_do_not_hold() {
     let laptop = phone.store.device(phone.account, "LAPTOP").await.unwrap().device_nid;
     phone.store.create_session(phone.account, laptop, b"{}", LIVE_SINCE).await.unwrap();
     phone.v2_acknowledges(10).await;
-    assert_eq!(phone.held().await, 11..=10);
+    assert_eq!(phone.oldest_held().await, None);
 }
 
 #[tokio::test]

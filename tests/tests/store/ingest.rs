@@ -220,6 +220,28 @@ async fn light_polls_are_fenced_and_move_no_position() {
     assert_eq!(inbox.messages.len(), 4);
 }
 
+/// A poll without a since acknowledges nothing upstream: the next one brings the same messages again.
+#[tokio::test]
+async fn messages_that_come_again_to_a_poll_without_since_are_stored_once() {
+    let store = fresh_store().await;
+    let account = store.account("@alice:x").await.unwrap().account_id;
+    let phone = store.device(account, "PHONE").await.unwrap().device_nid;
+    for (messages, expected) in [
+        (&["1", "2"][..], "1 2"),
+        (&["1", "2", "3"], "1 2 3"),
+        (&["3", "3"], "1 2 3 3"),
+        (&["4"], "1 2 3 3 4"),
+        (&[], "1 2 3 3 4"),
+    ] {
+        store.forget_light_since(phone).await.unwrap();
+        store.ingest_light(account, &light(None, "s", to_device(phone, messages))).await.unwrap();
+        let page = store.inbox(account, phone, InboxSeq(0), 99).await.unwrap();
+        let held: Vec<_> =
+            page.messages.iter().map(|it| String::from_utf8_lossy(&it.message)).collect();
+        assert_eq!(held.join(" "), expected);
+    }
+}
+
 #[tokio::test]
 async fn a_light_poll_of_a_device_that_is_gone_stores_nothing() {
     let fresh = Fresh::database().await;

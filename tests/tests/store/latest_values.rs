@@ -22,7 +22,8 @@ async fn global_account_data() {
     let told = vec![data("a", "0"), data("b", "1"), data("a", "2")];
     feed.store(&Poll { account_data: told, ..feed.next() }).await.unwrap();
     feed.store(&Poll { account_data: vec![data("a", "3")], ..feed.next() }).await.unwrap();
-    let since = async |pos| store.global_account_data(feed.account_id, Position(pos)).await.unwrap();
+    let since =
+        async |pos| store.global_account_data(feed.account_id, Position(pos)).await.unwrap();
     assert_eq!(since(0).await, [pair("b", "1"), pair("a", "3")]);
     assert_eq!(since(1).await, [pair("a", "3")]);
     assert!(since(2).await.is_empty());
@@ -32,7 +33,8 @@ async fn global_account_data() {
 async fn room_account_data() {
     let store = fresh_store().await;
     let mut feed = Feed::of(&store, "@alice:x").await;
-    let tagged = |room_id, event| RoomUpdate { account_data: vec![data("m.tag", event)], ..room(room_id) };
+    let tagged =
+        |room_id, event| RoomUpdate { account_data: vec![data("m.tag", event)], ..room(room_id) };
     feed.rooms(vec![tagged("!a:x", "1"), tagged("!b:x", "2")]).await;
     feed.rooms(vec![tagged("!a:x", "3")]).await;
     let (a, b) = (feed.room_nid("!a:x").await, feed.room_nid("!b:x").await);
@@ -77,7 +79,10 @@ async fn receipts() {
     assert!(since(2).await.is_empty());
     let found = store.receipts(feed.account_id, &[(room_nid, Position(1))]).await.unwrap();
     let stored = &found[&room_nid][0];
-    assert_eq!((stored.receipt_type.as_str(), &stored.data), ("m.read", &receipt("", "$2", "").data));
+    assert_eq!(
+        (stored.receipt_type.as_str(), &stored.data),
+        ("m.read", &receipt("", "$2", "").data)
+    );
 }
 
 #[tokio::test]
@@ -97,9 +102,8 @@ async fn presence() {
         let found = store.presence(feed.account_id, Position(pos)).await.unwrap().into_iter();
         found.map(|it| (it.user_id, it.event, it.last_active_ts)).collect::<Vec<_>>()
     };
-    let line = |user: &str, event: &str, active| {
-        (user.to_owned(), Bytes::from(event.to_owned()), active)
-    };
+    let line =
+        |user: &str, event: &str, active| (user.to_owned(), Bytes::from(event.to_owned()), active);
     let bob = line("@bob:x", "4", Some(9));
     assert_eq!(since(0).await, [line("@carol:x", "2", None), bob.clone()]);
     assert_eq!(since(1).await, [bob]);
@@ -122,11 +126,13 @@ async fn the_last_verdict_on_a_users_devices_wins() {
         };
         feed.store(&poll).await.unwrap();
     }
-    let since = async |pos| {
-        store.device_list_changes(feed.account_id, Position(pos)).await.unwrap()
-    };
+    let since =
+        async |pos| store.device_list_changes(feed.account_id, Position(pos)).await.unwrap();
     let all = since(0).await;
-    assert_eq!((all.changed, all.left), (vec!["@carol:x".into(), "@dave:x".into(), "@erin:x".into()], vec!["@bob:x".to_owned()]));
+    assert_eq!(
+        (all.changed, all.left),
+        (vec!["@carol:x".into(), "@dave:x".into(), "@erin:x".into()], vec!["@bob:x".to_owned()])
+    );
     let later = since(1).await;
     assert_eq!(later.changed, ["@dave:x", "@erin:x"]);
     let none = since(2).await;

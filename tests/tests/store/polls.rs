@@ -119,7 +119,7 @@ impl Feed {
     pub(crate) fn next(&self) -> Poll {
         Poll {
             asked_since: self.since.clone(),
-            next_batch: format!("{}-{}", self.account_id, self.polls + 1),
+            next_batch: format!("{}-{}", self.since.as_deref().unwrap_or("s"), self.polls + 1),
             ..Poll::default()
         }
     }

@@ -125,8 +125,11 @@ async fn an_invite_is_kept_until_it_is_answered() {
     let store = fresh_store().await;
     let mut feed = Feed::of(&store, "@alice:x").await;
     let stripped_state = Some(Bytes::from_static(b"{\"events\":[]}"));
-    let invite =
-        RoomUpdate { section: Section::Invite, stripped_state: stripped_state.clone(), ..room("!r:x") };
+    let invite = RoomUpdate {
+        section: Section::Invite,
+        stripped_state: stripped_state.clone(),
+        ..room("!r:x")
+    };
     feed.rooms(vec![invite]).await;
     let nid = feed.room_nid("!r:x").await;
     let head = store.room_head(feed.account_id, nid).await.unwrap().unwrap();
@@ -158,11 +161,8 @@ async fn only_a_left_room_can_be_forgotten_and_joining_remembers_it() {
     let mut feed = Feed::of(&store, "@alice:x").await;
     feed.rooms(vec![room("!r:x")]).await;
     let nid = feed.room_nid("!r:x").await;
-    let forgotten = async || {
-        store.forget_room(AccountId(feed.account_id.0), nid).await.unwrap();
-        store.room_head(feed.account_id, nid).await.unwrap().unwrap().forgotten
-    };
-    assert!(!forgotten().await);
+    store.forget_room(feed.account_id, nid).await.unwrap();
+    assert!(!store.room_head(feed.account_id, nid).await.unwrap().unwrap().forgotten);
     feed.rooms(vec![RoomUpdate { section: Section::Leave, ..room("!r:x") }]).await;
     for _ in 0..2 {
         store.forget_room(feed.account_id, nid).await.unwrap();
@@ -186,15 +186,10 @@ async fn changed_rooms_are_those_that_later_polls_mention() {
     assert_eq!(now, third);
     let lines: Vec<_> = changed
         .iter()
-        .map(|room| {
-            (room.head.room_id.as_str(), room.section_before, room.newly_joined, room.cut)
-        })
+        .map(|room| (room.head.room_id.as_str(), room.section_before, room.newly_joined, room.cut))
         .collect();
     let before = Some(Section::Join);
-    assert_eq!(
-        lines,
-        [("!b:x", before, false, Some(third)), ("!c:x", None, true, Some(third))]
-    );
+    assert_eq!(lines, [("!b:x", before, false, Some(third)), ("!c:x", None, true, Some(third))]);
     let (_, changed) = store.changed_rooms(feed.account_id, second).await.unwrap();
     assert_eq!(changed.len(), 2);
     let (now, changed) = store.changed_rooms(feed.account_id, third).await.unwrap();

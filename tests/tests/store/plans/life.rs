@@ -1,0 +1,192 @@
+//! All that an account does, again and again.
+
+use bytes::Bytes;
+use store::{
+    AccountData, DeviceNid, Event, InboxSeq, Place, Poll, Position, PresenceUpdate, RoomNid,
+    RoomUpdate, Section, StateBlock, StateQuery, StateSelection, Store, TimelineQuery,
+};
+
+use crate::polls::{
+    Feed, counts, light, member, message, receipt, room_with_state, state, to_device,
+};
+
+/// How many rooms the account is in, and how many a poll or a request is about.
+const ROOMS: usize = 2000;
+const AT_ONCE: usize = 500;
+const SOME: usize = 20;
+
+/// The statements without which the test would prove nothing.
+pub(super) const HOT: &[&str] = &[
+    "bodies::insert",
+    "device_inbox::inbox",
+    "device_inbox::purge",
+    "ingest::ingest",
+    "ingest::insert_poll",
+    "ingest::write_device",
+    "latest_values::device_list_changes",
+    "latest_values::global_account_data",
+    "latest_values::presence",
+    "latest_values::receipts",
+    "latest_values::room_account_data",
+    "members::bodies",
+    "members::complete_members",
+    "members::member_changes",
+    "members::members",
+    "room_heads::changed_rooms",
+    "room_heads::room_head",
+    "room_heads::rooms_in",
+    "rooms::intern_rooms",
+    "rooms::room_nid",
+    "sessions::acknowledge_session",
+    "sessions::put_session_params",
+    "sessions::session",
+    "state::members_at",
+    "state::states (delta)",
+    "state::states (full)",
+    "timelines::next_batch_at",
+    "timelines::timelines",
+    "timelines::upstream_tokens",
+    "write_latest::account_data",
+    "write_latest::receipts",
+    "write_rooms::before",
+    "write_rooms::heads",
+    "write_rooms::write_account_rooms",
+    "write_rooms::write_heads",
+    "write_rooms::write_state_changes",
+    "write_rooms::write_timelines",
+    "write_rooms::write_updates",
+];
+
+/// An account joins its rooms, in big polls.
+pub(super) async fn begins(store: &Store) {
+    let mut feed = Feed::of(store, "@alice:x").await;
+    let device = store.device(feed.account_id, "PHONE").await.unwrap().device_nid;
+    store.claim_main_poll(feed.account_id, None, device).await.unwrap();
+    for first in (0..ROOMS).step_by(AT_ONCE) {
+        feed.rooms((first..first + AT_ONCE).map(|number| update(0, number)).collect()).await;
+    }
+}
+
+/// It lives on: polls, and requests of clients.
+pub(super) async fn goes_on(store: &Store, rounds: usize) {
+    let mut feed = Feed::of(store, "@alice:x").await;
+    let device = store.device(feed.account_id, "PHONE").await.unwrap().device_nid;
+    for round in 1..=rounds {
+        let pos = polls(&mut feed, device, round).await;
+        let mut rooms = Vec::new();
+        for number in 0..SOME {
+            rooms.push(feed.room_nid(&room_id(number)).await);
+        }
+        reads_rooms(&feed, device, &rooms, pos).await;
+        reads_members(&feed, rooms[0], pos).await;
+        lives_in_sessions(&feed, device, round).await;
+    }
+}
+
+fn room_id(number: usize) -> String {
+    format!("!room-{number}:x")
+}
+
+fn update(round: usize, number: usize) -> RoomUpdate {
+    let id = |what: &str| format!("${what}-{round}-{number}");
+    let before = vec![
+        state(&id("name"), "m.room.name", ""),
+        member(&id("alice"), "@alice:x", "join"),
+        member(&id("bob"), "@bob:x", "join"),
+    ];
+    let timeline = vec![message(&id("message")), state(&id("topic"), "m.room.topic", "")];
+    RoomUpdate {
+        receipts: vec![receipt("@bob:x", &id("message"), "")],
+        account_data: vec![AccountData { event_type: "m.tag".into(), event: "{}".into() }],
+        counts: Some(counts(1, 0)),
+        ..room_with_state(&room_id(number), before, timeline)
+    }
+}
+
+/// A busy poll, a room that is left and joined again, and a light poll. Gives the position after them.
+async fn polls(feed: &mut Feed, device: DeviceNid, round: usize) -> Position {
+    let mut rooms: Vec<RoomUpdate> = (0..SOME).map(|number| update(round, number)).collect();
+    rooms[1].state = StateBlock::AfterTimeline(Vec::new());
+    rooms[0].timeline[0].transaction_id = Some("txn".to_owned());
+    let presence = PresenceUpdate {
+        user_id: "@bob:x".to_owned(),
+        event: Bytes::from_static(b"{}"),
+        last_active_ts: None,
+    };
+    let busy = Poll {
+        rooms,
+        account_data: vec![AccountData { event_type: "m.direct".into(), event: "{}".into() }],
+        presence: vec![presence],
+        device_lists_changed: vec!["@bob:x".to_owned()],
+        device: Some(to_device(device, &["1", "2"])),
+        ..feed.next()
+    };
+    feed.store(&busy).await.unwrap();
+    let gone = RoomUpdate { section: Section::Leave, ..update(round * 1000, SOME) };
+    feed.rooms(vec![gone]).await;
+    let pos = feed.rooms(vec![update(round * 1000 + 1, SOME)]).await;
+    let since = (round > 1).then(|| (round - 1).to_string());
+    let poll = light(since.as_deref(), &round.to_string(), to_device(device, &["3"]));
+    feed.store.ingest_light(feed.account_id, &poll).await.unwrap();
+    pos
+}
+
+/// What a sync asks about a window of rooms, from the beginning and since a while ago.
+async fn reads_rooms(feed: &Feed, device: DeviceNid, rooms: &[RoomNid], pos: Position) {
+    let (store, account) = (&feed.store, feed.account_id);
+    let before = Position(pos.0 - 3);
+    store.rooms_in(account, &[Section::Join, Section::Invite]).await.unwrap();
+    store.changed_rooms(account, before).await.unwrap();
+    store.room_head(account, rooms[0]).await.unwrap();
+    store.room_nid("!unknown:x").await.unwrap();
+    for after in [Position(0), before] {
+        let since: Vec<_> = rooms.iter().map(|nid| (*nid, after)).collect();
+        store.receipts(account, &since).await.unwrap();
+        store.room_account_data(account, &since).await.unwrap();
+        store.global_account_data(account, after).await.unwrap();
+        store.presence(account, after).await.unwrap();
+        store.device_list_changes(account, after).await.unwrap();
+        let timeline = |room_nid: &RoomNid| TimelineQuery {
+            room_nid: *room_nid,
+            after,
+            before: Place::after(pos),
+        };
+        let queries: Vec<_> = rooms.iter().map(timeline).collect();
+        store.timelines(account, device, &queries, 20).await.unwrap();
+    }
+    for since in [None, Some(Place::after(before))] {
+        let query =
+            |room_nid: &RoomNid| StateQuery { room_nid: *room_nid, at: Place::after(pos), since };
+        let queries: Vec<_> = rooms.iter().map(query).collect();
+        store.states(account, &queries, StateSelection::All).await.unwrap();
+    }
+    let place = Place { pos: Position(pos.0 - 2), ord: 1 };
+    store.upstream_tokens(account, rooms[0], place).await.unwrap();
+    store.next_batch_at(account, pos).await.unwrap();
+}
+
+async fn reads_members(feed: &Feed, room_nid: RoomNid, pos: Position) {
+    let (store, account) = (&feed.store, feed.account_id);
+    let all: Vec<Event> =
+        (0..50).map(|n| member(&format!("$member-{n}"), &format!("@user-{n}:x"), "join")).collect();
+    store.complete_members(account, room_nid, pos, &all).await.unwrap();
+    let members = store.members(account, room_nid, Place::after(pos), &["join"]).await.unwrap();
+    let ids: Vec<_> = members.iter().map(|member| member.body_id).collect();
+    store.bodies(&ids).await.unwrap();
+    let after = Place::after(Position(pos.0 - 4));
+    store.member_changes(account, room_nid, after, pos, 50).await.unwrap();
+    let wanted: Vec<_> =
+        ["@bob:x", "@user-7:x"].map(|user| (room_nid, Place::after(pos), user.to_owned())).into();
+    store.members_at(account, &wanted).await.unwrap();
+}
+
+async fn lives_in_sessions(feed: &Feed, device: DeviceNid, round: usize) {
+    let (store, account) = (&feed.store, feed.account_id);
+    let session = store.create_session(account, device, b"{}", 1).await.unwrap().session_id;
+    store.put_session_params(account, session, round.to_string().as_bytes()).await.unwrap();
+    store.session(account, device, session, 1, 0).await.unwrap();
+    store.touch_session(account, session, 2).await.unwrap();
+    let seq = store.inbox(account, device, InboxSeq(0), 9).await.unwrap().messages[0].seq;
+    store.acknowledge_session(account, device, session, seq, 0).await.unwrap();
+    store.acknowledge_v2(account, device, seq, 1, 0).await.unwrap();
+}
