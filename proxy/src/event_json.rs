@@ -1,8 +1,7 @@
 //! Events on the way in and out: what is shared of an event, and what differs by viewer or time.
 //!
 //! In: `unsigned` is cut off, and `age` and `transaction_id` out of it. Out: they are put back as they
-//! are for this device now. Follows "C.7 Per-user parts of an event" of the compliance list: the body
-//! is the event minus `unsigned`.
+//! are for this device now. The body is the event minus `unsigned`.
 
 use crate::json::{Object, ObjectWriter};
 

@@ -4,8 +4,7 @@
 //! its own inbox); every other runs a **light poll** for its own inbox and key counts. A poll's reply
 //! is stored, and only then is the next one asked for: that is the acknowledgement towards upstream.
 //! A task owns its device's place in upstream's stream and nothing else; it speaks to requests only
-//! through the `watch`es of [`Account`] and [`Device`]. Rules and traps: parts C.1 to C.10 of the
-//! compliance list, and docs/architecture.md.
+//! through the `watch`es of [`Account`] and [`Device`]. The rules stand in docs/architecture.md.
 
 mod backoff;
 mod handover;

@@ -25,7 +25,7 @@ pub use self::accept::Listener;
 use crate::config::Config;
 use crate::state::State;
 use crate::upstream;
-use crate::{dispatch, poller};
+use crate::{dispatch, housekeeping, poller};
 
 /// How long requests under way may take to finish at shutdown.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -51,6 +51,7 @@ pub async fn serve(
     let (stop, shutting_down) = watch::channel(false);
     let state = Arc::new(State::new(config, store, shutting_down).await?);
     tokio::spawn(poller::resume_all(Arc::clone(&state)));
+    tokio::spawn(housekeeping::run(Arc::clone(&state)));
     let mut connections = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
 

@@ -104,7 +104,8 @@ pub(crate) struct Located {
 
 /// Where a token of ours lies in a room, in upstream's terms. `None` for a token that is not ours.
 ///
-/// [`Error::InvalidParam`] for one that is damaged, another user's, or older than what is retained.
+/// [`Error::UnknownPos`] for one that is damaged or another user's, [`Error::InvalidParam`] for one that
+/// is older than what is retained.
 pub(crate) async fn locate(
     state: &State,
     requester: &Requester,

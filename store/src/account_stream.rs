@@ -185,6 +185,28 @@ pub struct PresenceUpdate {
     pub last_active_ts: Option<i64>,
 }
 
+impl RoomUpdate {
+    /// A room that is listed, and of which nothing else is said.
+    pub fn empty(room_id: String, section: Section) -> Self {
+        Self {
+            room_id,
+            section,
+            limited: false,
+            joins_anew: None,
+            kicked: false,
+            prev_batch: None,
+            state: StateBlock::BeforeTimeline(Vec::new()),
+            timeline: Vec::new(),
+            typing: None,
+            receipts: Vec::new(),
+            account_data: Vec::new(),
+            counts: None,
+            summary: Summary::default(),
+            stripped_state: None,
+        }
+    }
+}
+
 impl Poll {
     /// Whether it brought nothing that a client could be told, apart from the device's own part.
     fn is_idle(&self) -> bool {

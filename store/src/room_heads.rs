@@ -141,6 +141,24 @@ impl Store {
         rows.iter().map(head_of).collect()
     }
 
+    /// The joined rooms of the account in which somebody types, as far as is known.
+    pub async fn rooms_with_typing(&self, account_id: AccountId) -> Result<Vec<String>, Error> {
+        let rows = self
+            .query(
+                "room_heads::rooms_with_typing",
+                "-- room_heads::rooms_with_typing
+                SELECT r.room_id
+                FROM account_rooms h
+                JOIN rooms r ON r.room_nid = h.room_nid
+                WHERE h.account_id = $1
+                    AND h.section = 0
+                    AND POSITION('@'::BYTEA IN h.typing) > 0",
+                &[&account_id.0],
+            )
+            .await?;
+        Ok(rows.iter().map(|row| row.get("room_id")).collect())
+    }
+
     /// One room of the account; `None` if it was never told of it.
     pub async fn room_head(
         &self,

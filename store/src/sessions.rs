@@ -184,6 +184,42 @@ impl Store {
         Ok(())
     }
 
+    /// Deletes sessions that were not used since `live_since` (milliseconds), up to `most` of them, and
+    /// purges what they alone held back. Gives how many there were.
+    pub async fn remove_expired_sessions(
+        &self,
+        live_since: i64,
+        most: i64,
+    ) -> Result<usize, Error> {
+        let rows = self
+            .query(
+                "sessions::remove_expired_sessions",
+                "-- sessions::remove_expired_sessions
+                DELETE FROM sessions
+                USING (
+                    SELECT account_id, session_id
+                    FROM sessions
+                    WHERE last_used_at < $1
+                    ORDER BY last_used_at
+                    LIMIT $2
+                ) expired
+                WHERE sessions.account_id = expired.account_id
+                    AND sessions.session_id = expired.session_id
+                    AND sessions.last_used_at < $1
+                RETURNING sessions.account_id, sessions.device_nid",
+                &[&live_since, &most],
+            )
+            .await?;
+        let devices: std::collections::BTreeSet<(i64, i64)> =
+            rows.iter().map(|row| (row.get("account_id"), row.get("device_nid"))).collect();
+        for (account_id, device_nid) in devices {
+            let tx = self.tx("sessions::remove_expired_sessions").await?;
+            purge(&tx, AccountId(account_id), DeviceNid(device_nid), live_since).await?;
+            tx.commit().await?;
+        }
+        Ok(rows.len())
+    }
+
     /// Records that a session has everything up to `seq`, and purges what every live session of the
     /// device has now acknowledged. Sessions not used since `live_since` (milliseconds) are dead.
     pub async fn acknowledge_session(

@@ -74,7 +74,10 @@ pub(crate) struct Device {
     logged_out: watch::Sender<bool>,
     /// What its clients wished for, and until when.
     presence: Mutex<Option<(PresenceWish, Instant)>>,
-    presence_raised: watch::Sender<PresenceWish>,
+    /// What the poll under way, or the last one, told upstream. Written by the poller as it asks.
+    presence_told: Mutex<PresenceWish>,
+    /// Counts the times that a client wished for something else than what the poll under way says.
+    presence_changes: watch::Sender<u64>,
     /// Whether a poller runs for it.
     has_poller: AtomicBool,
 }
@@ -95,7 +98,8 @@ impl Device {
             token: watch::Sender::new(None),
             logged_out: watch::Sender::new(false),
             presence: Mutex::new(None),
-            presence_raised: watch::Sender::new(PresenceWish::Offline),
+            presence_told: Mutex::new(PresenceWish::Offline),
+            presence_changes: watch::Sender::new(0),
             has_poller: AtomicBool::new(false),
         }
     }
@@ -227,21 +231,26 @@ impl Device {
         };
         *current = Some((wish, until));
         drop(current);
-        self.presence_raised.send_if_modified(|told| std::mem::replace(told, wish) != wish);
-    }
-
-    /// What the next poll tells upstream.
-    pub(crate) fn presence(&self) -> PresenceWish {
-        let current = self.presence.lock().unwrap_or_else(PoisonError::into_inner);
-        match *current {
-            Some((wish, until)) if until > Instant::now() => wish,
-            _ => PresenceWish::Offline,
+        let told = *self.presence_told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told != wish {
+            self.presence_changes.send_modify(|changes| *changes = changes.wrapping_add(1));
         }
     }
 
-    /// Changes when a client wishes for another presence.
-    pub(crate) fn watch_presence(&self) -> watch::Receiver<PresenceWish> {
-        self.presence_raised.subscribe()
+    /// What a poll that begins now tells upstream.
+    pub(crate) fn tell_presence(&self) -> PresenceWish {
+        let current = *self.presence.lock().unwrap_or_else(PoisonError::into_inner);
+        let wish = match current {
+            Some((wish, until)) if until > Instant::now() => wish,
+            _ => PresenceWish::Offline,
+        };
+        *self.presence_told.lock().unwrap_or_else(PoisonError::into_inner) = wish;
+        wish
+    }
+
+    /// Changes when a client wishes for another presence than the poll under way says.
+    pub(crate) fn watch_presence(&self) -> watch::Receiver<u64> {
+        self.presence_changes.subscribe()
     }
 
     /// Claims the right to run the one poller of this device; `false` if there is one.

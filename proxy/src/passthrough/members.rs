@@ -8,12 +8,14 @@
 use std::sync::Arc;
 
 use hyper::{Request, Response};
+use tokio::time::Instant;
 
 use super::query;
 use crate::auth;
 use crate::auth_header::access_token;
 use crate::body::Body;
 use crate::error::Error;
+use crate::patience::{DATABASE_GRACE, patiently};
 use crate::peer::Peer;
 use crate::state::State;
 use crate::sync_token::locate;
@@ -30,8 +32,12 @@ pub(crate) async fn members(
     let at =
         query::get(parts.uri.query().unwrap_or_default(), "at").filter(|at| token::is_ours(at));
     if let Some(at) = at {
-        let requester = auth::authenticate(state, access_token(&parts, true)?).await?;
-        let located = locate(state, &requester, room_id, &at).await?;
+        let token = access_token(&parts, true)?;
+        let located = patiently(Instant::now() + DATABASE_GRACE, || async {
+            let requester = auth::authenticate(state, token.clone()).await?;
+            locate(state, &requester, room_id, &at).await
+        });
+        let located = located.await?;
         let located =
             located.ok_or_else(|| Error::UnknownPos("'at' parameter is invalid".to_owned()))?;
         // The members at a position inside a batch are not to be had; those shortly after it miss nobody.

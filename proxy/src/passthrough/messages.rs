@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use hyper::http::request::Parts;
 use hyper::{Request, Response};
+use tokio::time::Instant;
 
 use self::page::Page;
 use super::{buffer, query};
@@ -26,6 +27,7 @@ use crate::auth;
 use crate::auth_header::access_token;
 use crate::body::{self, Body};
 use crate::error::Error;
+use crate::patience::{DATABASE_GRACE, patiently};
 use crate::peer::Peer;
 use crate::state::State;
 use crate::sync_token::locate;
@@ -72,7 +74,8 @@ pub(crate) async fn messages(
     };
     let (mut parts, _empty) = request.into_parts();
     buffer::ask_for_plain(&mut parts);
-    let translated = translate(state, &parts, room_id, &asked).await?;
+    let give_up = Instant::now() + DATABASE_GRACE;
+    let translated = patiently(give_up, || translate(state, &parts, room_id, &asked)).await?;
 
     let mut limit = asked.limit.saturating_add(translated.skipped_first);
     let mut may_ask_again = true;

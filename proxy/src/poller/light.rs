@@ -50,6 +50,7 @@ impl Poller {
         token: &AccessToken,
         query: &SyncQuery,
         mut demand: watch::Receiver<u64>,
+        mut presence_wish: watch::Receiver<u64>,
     ) -> Option<Result<bytes::Bytes, upstream::Error>> {
         let mut main_device = self.account.watch_main_device();
         let mut candidates = self.account.watch_candidates();
@@ -63,6 +64,7 @@ impl Poller {
             _ = candidates.changed() => None,
             _ = current_token.changed() => None,
             _ = demand.changed() => None,
+            _ = presence_wish.changed() => None,
         }
     }
 
@@ -83,14 +85,15 @@ impl Poller {
         };
         // Before anything is looked at, so that no demand falls in between.
         let demand = self.account.watch_demand();
+        let presence_wish = self.device.watch_presence();
         let writes = self.account.writes();
         let query = SyncQuery {
             since: since.clone(),
             filter: FILTER.to_owned(),
             timeout: self.hold(timeout),
-            set_presence: self.device.presence().as_str(),
+            set_presence: self.device.tell_presence().as_str(),
         };
-        let reply = match self.ask_light(token, &query, demand).await {
+        let reply = match self.ask_light(token, &query, demand, presence_wish).await {
             Some(Ok(reply)) => reply,
             Some(Err(error)) => {
                 return LightOutcome::Other(self.light_failed(since.is_none(), &error).await);

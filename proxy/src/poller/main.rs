@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use store::{RoomUpdate, Section};
+
 use crate::{
     account::Failure,
     clock::now_ms,
@@ -42,7 +44,7 @@ impl Poller {
         let writes = self.account.writes();
         match self.ask(token, since.clone(), tries).await {
             Some(Ok(reply)) => {
-                let outcome = self.store_main(since.as_deref(), &reply).await;
+                let outcome = self.store_main(since.as_deref(), &reply, tries > 0).await;
                 if outcome == Outcome::Stored {
                     self.device.cover(writes);
                 }
@@ -82,7 +84,7 @@ impl Poller {
             } else {
                 vary(self.hold(LONG_POLL), tries)
             },
-            set_presence: self.device.presence().as_str(),
+            set_presence: self.device.tell_presence().as_str(),
         };
         tokio::select! {
             // The reply first: what has arrived is never thrown away for a change of mind.
@@ -96,7 +98,7 @@ impl Poller {
         }
     }
 
-    async fn store_main(&self, since: Option<&str>, reply: &[u8]) -> Outcome {
+    async fn store_main(&self, since: Option<&str>, reply: &[u8], after_outage: bool) -> Outcome {
         let asked = Asked {
             user_id: &self.account.user_id,
             device_nid: self.device.device_nid,
@@ -116,6 +118,9 @@ impl Poller {
             if let Err(error) = self.add_vanished_rooms(&mut poll).await {
                 return outcome::of_store_failure(&error);
             }
+        }
+        if after_outage && let Err(error) = self.end_typing(&mut poll).await {
+            return outcome::of_store_failure(&error);
         }
         let stored = match self.state.store.ingest(self.account.account_id, &poll).await {
             Ok(stored) => stored,
@@ -148,8 +153,6 @@ impl Poller {
     /// After a poll without a since: rooms that the store has and upstream no longer lists have been
     /// left meanwhile.
     async fn add_vanished_rooms(&self, poll: &mut store::Poll) -> Result<(), store::Error> {
-        use store::{RoomUpdate, Section, StateBlock, Summary};
-
         let known = self
             .state
             .store
@@ -160,21 +163,32 @@ impl Poller {
         for room in known.into_iter().filter(|room| !listed.contains(&room.room_id)) {
             tracing::info!(room_id = %room.room_id, "the room is no longer listed: taken as left");
             poll.rooms.push(RoomUpdate {
-                room_id: room.room_id,
-                section: Section::Leave,
                 limited: true,
-                joins_anew: None,
-                kicked: false,
-                prev_batch: None,
-                state: StateBlock::BeforeTimeline(Vec::new()),
-                timeline: Vec::new(),
-                typing: None,
-                receipts: Vec::new(),
-                account_data: Vec::new(),
-                counts: None,
-                summary: Summary::default(),
-                stripped_state: None,
+                ..RoomUpdate::empty(room.room_id, Section::Leave)
             });
+        }
+        Ok(())
+    }
+}
+
+impl Poller {
+    /// A homeserver that was restarted has forgotten who typed, and never says that they stopped. After
+    /// it was away, only those type of whom it says so.
+    async fn end_typing(&self, poll: &mut store::Poll) -> Result<(), store::Error> {
+        let typing = self.state.store.rooms_with_typing(self.account.account_id).await?;
+        for room_id in typing {
+            let told = poll.rooms.iter_mut().find(|room| room.room_id == room_id);
+            let nobody = Some(bytes::Bytes::from_static(br#"{"user_ids":[]}"#));
+            match told {
+                Some(room) if room.section == Section::Join => {
+                    room.typing = room.typing.take().or(nobody);
+                }
+                Some(_) => {}
+                None => poll.rooms.push(RoomUpdate {
+                    typing: nobody,
+                    ..RoomUpdate::empty(room_id, Section::Join)
+                }),
+            }
         }
         Ok(())
     }

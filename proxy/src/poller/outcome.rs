@@ -35,7 +35,7 @@ pub(super) enum Outcome {
     },
 }
 
-/// What follows from a failed request, by the table C.10.
+/// What follows from a failed request.
 pub(super) fn of_failure(error: &upstream::Error, is_first: bool) -> Outcome {
     if error.is_unknown_token() && !error.is_user_locked() {
         tracing::info!(error = %causes(error), "upstream refused the token");

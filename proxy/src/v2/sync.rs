@@ -19,9 +19,10 @@ use crate::{
     error::{Error, causes, json_response},
     filter::Filter,
     json::{self, ObjectWriter},
+    patience::{DATABASE_GRACE, patiently},
     state::State,
     sync_token::SyncToken,
-    token::TokenError,
+    token::{self, TokenError},
     upstream::AccessToken,
     views::{RoomView, Wanted},
 };
@@ -36,10 +37,6 @@ use super::{
 
 /// How long a client waits for an account's first poll.
 const FIRST_POLL: Duration = Duration::from_mins(10);
-/// How long a request goes on when the database is away: a restart of Postgres passes unnoticed.
-const DATABASE_GRACE: Duration = Duration::from_secs(15);
-/// The pause between two tries while the database is away.
-const DATABASE_RETRY: Duration = Duration::from_millis(250);
 /// Rooms that are loaded and written at once in an initial answer.
 const CHUNK: usize = 32;
 
@@ -47,14 +44,8 @@ const CHUNK: usize = 32;
 pub(crate) async fn handle(state: &Arc<State>, parts: Parts) -> Result<Response<Body>, Error> {
     let access_token = auth_header::access_token(&parts, true)?;
     let started = Instant::now();
-    let requester = loop {
-        match auth::authenticate(state, access_token.clone()).await {
-            Err(Error::Unavailable(_)) if started.elapsed() < DATABASE_GRACE => {
-                tokio::time::sleep(DATABASE_RETRY).await;
-            }
-            outcome => break outcome?,
-        }
-    };
+    let early = started + DATABASE_GRACE;
+    let requester = patiently(early, || auth::authenticate(state, access_token.clone())).await?;
     let request = SyncRequest::parse(parts.uri.query().unwrap_or_default())?;
     let filter = filters::resolve(state, &requester, request.filter.as_deref()).await?;
     let token = read_since(state, &requester, request.since.as_deref())?;
@@ -66,15 +57,9 @@ pub(crate) async fn handle(state: &Arc<State>, parts: Parts) -> Result<Response<
     }
 
     let sync = Sync { state, requester: &requester, request: &request, filter: &filter, deadline };
-    loop {
-        match sync.answer(token).await {
-            Err(Error::Unavailable(_)) if Instant::now() < deadline + DATABASE_GRACE => {
-                tokio::time::sleep(DATABASE_RETRY).await;
-            }
-            Ok(None) => return Err(last_word(state, access_token).await),
-            Ok(Some(answer)) => return Ok(answer),
-            Err(error) => return Err(error),
-        }
+    match patiently(deadline + DATABASE_GRACE, || sync.answer(token)).await? {
+        Some(answer) => Ok(answer),
+        None => Err(last_word(state, access_token).await),
     }
 }
 
@@ -99,6 +84,9 @@ fn read_since(
     match SyncToken::read(&state.tokens, account.account_id, since) {
         Ok(token) => Ok(Some(token)),
         Err(TokenError::Malformed) => Err(Error::UnknownPos(String::from("Invalid stream token"))),
+        Err(TokenError::Foreign) if token::is_minted_here(since) => {
+            Err(Error::UnknownPos(String::from("Invalid stream token")))
+        }
         Err(TokenError::Foreign) => Ok(None),
     }
 }

@@ -45,6 +45,12 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Whether a limit is asked for that [`Fields::limit`] lowers: then the reply must say so.
+    pub(crate) fn lowers(&self, key: &str, most: u64) -> Result<bool, Error> {
+        let asked = self.typed(key, "an integer", integer)?;
+        Ok(asked.and_then(|asked| u64::try_from(asked).ok()).is_some_and(|asked| asked > most))
+    }
+
     /// A room ID, which must be there. Those of room version 12 and later have no server name.
     pub(crate) fn room_id(&self, key: &str) -> Result<&'a str, Error> {
         let room_id = self

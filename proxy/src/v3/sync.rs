@@ -12,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use hyper::{Response, StatusCode, body::Incoming, http::request::Parts};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::{
     params::{Request, Wanted},
@@ -29,14 +29,9 @@ use crate::{
     body::{Body, read_limited},
     error::{Error, json_response},
     json::{ObjectWriter, write_string},
+    patience::{DATABASE_GRACE, patiently},
     state::State,
 };
-
-/// How long beyond its own timeout a request waits for a database that is away.
-const DATABASE_GRACE: Duration = Duration::from_secs(15);
-
-/// How often it looks whether the database is back.
-const DATABASE_PAUSE: Duration = Duration::from_millis(250);
 
 /// How long a request waits for the first poll of its account, whatever its timeout says. The poll
 /// itself goes on when the client gives up.
@@ -82,22 +77,6 @@ pub(crate) async fn handle(
     }
 }
 
-/// Runs something again while the database is away, until `give_up`.
-async fn patiently<T, F: Future<Output = Result<T, Error>>>(
-    give_up: Instant,
-    mut run: impl FnMut() -> F,
-) -> Result<T, Error> {
-    loop {
-        match run().await {
-            Err(Error::Unavailable(cause)) if Instant::now() < give_up => {
-                tracing::debug!(%cause, "waiting for the database");
-                sleep(DATABASE_PAUSE).await;
-            }
-            outcome => return outcome,
-        }
-    }
-}
-
 async fn run(state: &Arc<State>, requester: &Requester, call: &Call) -> Result<Outcome, Error> {
     let mut session = match &call.query.since {
         Some(since) => Session::resume(state, requester, since).await?,
@@ -126,8 +105,13 @@ async fn run(state: &Arc<State>, requester: &Requester, call: &Call) -> Result<O
             Woken::Over => break,
             Woken::Revoked => return Ok(Outcome::Revoked),
         };
-        let view = look(state, requester, &due).await?;
-        answers = ask(&view, &due, &session.places).await?;
+        answers = match look(state, requester, &due).await {
+            Ok(view) => ask(&view, &due, &session.places).await?,
+            // The user left the room while the request waited. It was good when it came, and has been
+            // acted upon: it ends like one whose time is up, and the next one is refused.
+            Err(Error::Forbidden(_)) => break,
+            Err(error) => return Err(error),
+        };
     }
     reply(state, requester, session, answers).await.map(Outcome::Reply)
 }

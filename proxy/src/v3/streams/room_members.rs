@@ -48,6 +48,8 @@ struct Members {
     room_id: String,
     limit: usize,
     list: List,
+    /// The client asked for another limit or order: the reply says so even with nothing to tell.
+    negotiated: bool,
     page: Option<Asked>,
 }
 
@@ -85,10 +87,14 @@ impl Stream for RoomMembers {
             })?,
         };
         let (mut limit, mut sort, mut page) = (DEFAULT_LIMIT, Sort::default(), None);
+        let mut negotiated = false;
         if let Some(p) = fields.object("p")? {
             limit = p.limit("limit", DEFAULT_LIMIT, MOST)?;
             // An order that we do not know is replaced, and the reply says so.
-            sort = p.text("sort")?.and_then(Sort::of).unwrap_or_default();
+            let asked_sort = p.text("sort")?;
+            sort = asked_sort.and_then(Sort::of).unwrap_or_default();
+            let replaced = asked_sort.is_some_and(|asked| Sort::of(asked).is_none());
+            negotiated = replaced || p.lowers("limit", MOST)?;
             page = match p.text("since")? {
                 None => None,
                 Some(FIRST_PAGE) => Some(Asked::First),
@@ -100,7 +106,8 @@ impl Stream for RoomMembers {
             };
         }
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        Ok(Box::new(Members { room_id, limit, list: List { sort, memberships }, page }))
+        let list = List { sort, memberships };
+        Ok(Box::new(Members { room_id, limit, list, negotiated, page }))
     }
 }
 

@@ -26,6 +26,8 @@ pub(super) struct ToDevice;
 
 struct Limited {
     limit: u64,
+    /// The client asked for more: the reply says so even with nothing to tell.
+    lowered: bool,
 }
 
 impl Stream for ToDevice {
@@ -46,7 +48,8 @@ impl Stream for ToDevice {
         fields: &Fields<'_>,
         _pages: PageTokens<'_>,
     ) -> Result<Box<dyn Subscription>, Error> {
-        Ok(Box::new(Limited { limit: fields.limit("limit", DEFAULT_LIMIT, MOST)? }))
+        let limit = fields.limit("limit", DEFAULT_LIMIT, MOST)?;
+        Ok(Box::new(Limited { limit, lowered: fields.lowers("limit", MOST)? }))
     }
 
     /// A message delivered to a session is not delivered to it again, whatever it asks for in between.
@@ -81,16 +84,18 @@ impl Subscription for Limited {
                     usize::try_from(self.limit).unwrap_or(usize::MAX),
                 )
                 .await?;
-            Ok(answer(self.limit, &page))
+            Ok((self.lowered || !page.messages.is_empty()).then(|| answer(self.limit, &page)))
         }
         .boxed()
     }
 }
 
-fn answer(limit: u64, page: &InboxPage) -> Option<Answer> {
-    let last = page.messages.last()?;
-    let mut place = Vec::new();
-    put_varint(&mut place, last.seq.0.unsigned_abs());
+fn answer(limit: u64, page: &InboxPage) -> Answer {
+    let place = page.messages.last().map(|last| {
+        let mut place = Vec::new();
+        put_varint(&mut place, last.seq.0.unsigned_abs());
+        place
+    });
     let mut json = Vec::new();
     let mut reply = ObjectWriter::new(&mut json);
     reply.raw("limit", limit.to_string().as_bytes());
@@ -98,7 +103,7 @@ fn answer(limit: u64, page: &InboxPage) -> Option<Answer> {
         out.extend_from_slice(&message.message);
     });
     reply.end();
-    Some(Answer { json, place: Some(place) })
+    Answer { json, place }
 }
 
 fn decode(place: &[u8]) -> Option<InboxSeq> {
@@ -120,7 +125,7 @@ mod tests {
         };
         let messages = vec![message(7, r#"{"a": 1.10}"#), message(300, r#"{"b":"\ud800"}"#)];
         let page = InboxPage { messages, more: true };
-        let answer = answer(2, &page).unwrap();
+        let answer = answer(2, &page);
         let expected = r#"{"limit":2,"events":[{"a": 1.10},{"b":"\ud800"}]}"#;
         assert_eq!(String::from_utf8(answer.json).unwrap(), expected);
         let place = answer.place.unwrap();
@@ -128,7 +133,9 @@ mod tests {
     }
 
     #[test]
-    fn nothing_new_is_not_told() {
-        assert_eq!(answer(100, &InboxPage::default()), None);
+    fn an_empty_page_moves_no_place() {
+        let answer = answer(1000, &InboxPage::default());
+        assert_eq!(answer.json, br#"{"limit":1000,"events":[]}"#);
+        assert_eq!(answer.place, None);
     }
 }

@@ -32,7 +32,7 @@ impl Members {
         view: &View<'_>,
         place: Place,
     ) -> Result<Option<Answer>, Error> {
-        if place.pos >= view.now {
+        if place.pos >= view.now && !self.negotiated {
             return Ok(None);
         }
         if place.pos < view.account().retained_from {
@@ -42,7 +42,7 @@ impl Members {
             return Ok(Some(self.first_page(view).await?.with_place()));
         }
         let found = self.find(view, place).await?;
-        if found.changes.is_empty() {
+        if found.changes.is_empty() && !self.negotiated {
             return Ok(None);
         }
         let frame =

@@ -1,0 +1,41 @@
+//! What is done now and then, away from requests and polls: expired sessions go, and with them the
+//! to-device messages that they alone held back.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{clock::now_ms, error::causes, state::State};
+
+/// How often.
+const EVERY: Duration = Duration::from_mins(10);
+
+/// How many sessions go at once: no transaction is long.
+const BATCH: i64 = 500;
+
+/// Keeps house until the process ends.
+pub(crate) async fn run(state: Arc<State>) {
+    let mut shutting_down = state.shutting_down.clone();
+    loop {
+        if let Err(error) = remove_expired_sessions(&state).await {
+            tracing::warn!(error = %causes(&error), "could not remove expired sessions");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(EVERY) => {}
+            _ = shutting_down.wait_for(|down| *down) => return,
+        }
+    }
+}
+
+async fn remove_expired_sessions(state: &State) -> Result<(), store::Error> {
+    let expiry = i64::try_from(state.config.session_expiry.as_millis()).unwrap_or(i64::MAX);
+    let live_since = now_ms().saturating_sub(expiry);
+    let most = usize::try_from(BATCH).unwrap_or(usize::MAX);
+    loop {
+        let removed = state.store.remove_expired_sessions(live_since, BATCH).await?;
+        if removed > 0 {
+            tracing::info!(removed, "removed expired sessions");
+        }
+        if removed < most {
+            return Ok(());
+        }
+    }
+}
