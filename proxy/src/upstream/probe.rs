@@ -25,9 +25,14 @@ struct Ping {
 pub async fn probe(address: &Address) -> Result<Probe, Error> {
     let client = Client::new(address)?;
     let ping = client.get_open("/_syncv3/ping").await;
-    let is_syncv3 = ping.is_ok_and(|body| {
-        serde_json::from_slice::<Ping>(&body).is_ok_and(|ping| ping.service == "syncv3")
-    });
+    let is_syncv3 = match ping {
+        Ok(body) => {
+            serde_json::from_slice::<Ping>(&body).is_ok_and(|ping| ping.service == "syncv3")
+        }
+        // A proxy that was asked by way of a path refuses to go round in circles.
+        Err(Error::Matrix { status: 508, .. } | Error::Status { status: 508, .. }) => true,
+        Err(_) => false,
+    };
     match client.versions().await {
         Ok(versions) => Ok(Probe { versions, is_syncv3 }),
         // A proxy in front of itself refuses to go round in circles; that it is one is the better answer.
