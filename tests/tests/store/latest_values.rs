@@ -138,3 +138,18 @@ async fn the_last_verdict_on_a_users_devices_wins() {
     let none = since(2).await;
     assert!(none.changed.is_empty() && none.left.is_empty());
 }
+
+#[tokio::test]
+async fn rooms_in_which_somebody_types_are_known() {
+    let store = fresh_store().await;
+    let mut feed = Feed::of(&store, "@alice:x").await;
+    let typing = |room_id: &str, users: &'static str| RoomUpdate {
+        typing: Some(Bytes::from_static(users.as_bytes())),
+        ..room(room_id)
+    };
+    let (bob, nobody) = (r#"{"user_ids":["@bob:x"]}"#, r#"{"user_ids":[]}"#);
+    feed.rooms(vec![typing("!a:x", bob), typing("!b:x", nobody)]).await;
+    assert_eq!(store.rooms_with_typing(feed.account_id).await.unwrap(), ["!a:x"]);
+    feed.rooms(vec![typing("!a:x", nobody)]).await;
+    assert!(store.rooms_with_typing(feed.account_id).await.unwrap().is_empty());
+}

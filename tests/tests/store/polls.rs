@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use store::{
     AccountId, Counts, DeviceNid, DeviceUpdate, Error, Event, Ingested, LightPoll, Poll, Position,
-    Receipt, RoomNid, RoomUpdate, Section, StateBlock, Store, Summary,
+    Receipt, RoomNid, RoomUpdate, Section, StateBlock, Store,
 };
 
 /// A message with this event ID.
@@ -41,22 +41,7 @@ pub(crate) fn member(event_id: &str, user_id: &str, membership: &str) -> Event {
 
 /// A room in section join of which the poll says nothing.
 pub(crate) fn room(room_id: &str) -> RoomUpdate {
-    RoomUpdate {
-        room_id: room_id.to_owned(),
-        section: Section::Join,
-        limited: false,
-        joins_anew: None,
-        kicked: false,
-        prev_batch: None,
-        state: StateBlock::BeforeTimeline(Vec::new()),
-        timeline: Vec::new(),
-        typing: None,
-        receipts: Vec::new(),
-        account_data: Vec::new(),
-        counts: None,
-        summary: Summary::default(),
-        stripped_state: None,
-    }
+    RoomUpdate::empty(room_id.to_owned(), Section::Join)
 }
 
 /// A room in section join with a timeline.

@@ -3,6 +3,7 @@
 use store::{AccountId, DeviceNid, InboxSeq, NewSession, SessionId, Store};
 
 use crate::database::{Fresh, fresh_store};
+use crate::polls::{light, to_device};
 
 async fn phone(store: &Store) -> (AccountId, DeviceNid) {
     let account = store.account("@alice:x").await.unwrap().account_id;
@@ -107,4 +108,27 @@ async fn a_session_of_a_device_that_is_gone_cannot_be_made() {
     let store = fresh_store().await;
     let (account, _) = phone(&store).await;
     assert!(store.create_session(account, DeviceNid(42), b"{}", 1).await.is_err());
+}
+
+#[tokio::test]
+async fn expired_sessions_go_and_let_go_what_they_alone_held() {
+    let store = fresh_store().await;
+    let (account, device, old) = session(&store).await;
+    let young = store.create_session(account, device, b"first", 200).await.unwrap();
+    store
+        .ingest_light(account, &light(None, "s1", to_device(device, &[r#"{"n":1}"#])))
+        .await
+        .unwrap();
+    let (acked, dead) = (InboxSeq(1), 0);
+    store.acknowledge_session(account, device, young.session_id, acked, dead).await.unwrap();
+    let held = store.inbox(account, device, InboxSeq(0), 10).await.unwrap();
+    assert_eq!(held.messages.len(), 1, "the old session holds it");
+
+    assert_eq!(store.remove_expired_sessions(200, 10).await.unwrap(), 1);
+
+    let held = store.inbox(account, device, InboxSeq(0), 10).await.unwrap();
+    assert!(held.messages.is_empty());
+    assert!(store.session(account, device, old.session_id, 1, 0).await.unwrap().is_none());
+    assert!(store.session(account, device, young.session_id, 1, 0).await.unwrap().is_some());
+    assert_eq!(store.remove_expired_sessions(200, 10).await.unwrap(), 0);
 }
