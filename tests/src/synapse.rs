@@ -103,7 +103,8 @@ impl Synapse {
         self.directory.join("synapse.log")
     }
 
-    fn python() -> PathBuf {
+    /// The Python that Synapse is installed for.
+    pub fn python() -> PathBuf {
         let python = paths::repository().join(format!(".dev/synapse-{VERSION}/bin/python"));
         assert!(python.exists(), "Synapse is not installed: run tests/setup synapse");
         python

@@ -1,9 +1,11 @@
 //! Nobody learns anything of a room that they are not in, or through another user's tokens.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 use tests::client::Client;
 use tests::lab::Lab;
-use tests::matchers::assert_no_trace;
+use tests::matchers::{assert_no_trace, numbers};
 use tests::wait::eventually;
 
 /// The bodies of all v3 requests that name a room, one for each stream that can.
@@ -93,6 +95,38 @@ async fn whoever_leaves_in_mid_session_hears_no_more() {
 }
 
 #[tokio::test]
+async fn whoever_loses_the_room_while_waiting_is_woken_and_refused_from_then_on() {
+    let lab = Lab::with_own_proxy().await;
+    let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
+    let carol = lab.user_on_synapse("carol").await;
+    let room = a_secret_room(&alice).await;
+    alice.invite(&room, &bob.user_id).await.ok();
+    bob.join(&room).await.ok();
+    let mut session = bob.v3();
+    session.ask(json!({"to_device": {}, "typing": {"room_id": room}})).await;
+    carol.send_to_device(&bob, "m.test", json!({"n": 1})).await.ok();
+    session.until("the message", |reply| numbers(&reply["to_device"]).first().copied()).await;
+
+    let started = Instant::now();
+    let waiting = tokio::spawn(session.request(&json!({})).timeout(30_000).send());
+    // It acknowledges what its `since` says before it begins to wait.
+    held_is(&lab, 0).await;
+    alice.kick(&room, &bob.user_id).await.ok();
+    let reply = waiting.await.unwrap().ok();
+    assert_eq!(reply, json!({"next": session.next()}), "it says nothing and moves nothing");
+    assert!(started.elapsed() < Duration::from_secs(20), "it took {:?}", started.elapsed());
+
+    carol.send_to_device(&bob, "m.test", json!({"n": 2})).await.ok();
+    held_is(&lab, 1).await;
+    for _ in 0..2 {
+        session.request(&json!({})).send().await.refused(403, "M_FORBIDDEN");
+    }
+    // Without the room the session goes on, and what was sent meanwhile has not been lost to a refusal.
+    let reply = session.ask(json!({"typing": null})).await;
+    assert_eq!(numbers(&reply["to_device"]), [2]);
+}
+
+#[tokio::test]
 async fn another_users_tokens_open_nothing() {
     let lab = Lab::shared().await;
     let (alice, mallory) = (lab.user("alice").await, lab.user("mallory").await);
@@ -153,6 +187,15 @@ async fn is_refused(user: &Client, body: &Value, insider: &Client) {
     let reply = user.v3_sync(body).send().await;
     assert_no_trace(&reply.body_text(), &["secret society", "nobody may know", &insider.user_id]);
     reply.refused(403, "M_FORBIDDEN");
+}
+
+/// Waits until the proxy keeps so many to-device messages, whoever they are for.
+async fn held_is(lab: &Lab, expected: i64) {
+    eventually(&format!("{expected} messages in the database"), async || {
+        let held = lab.proxy.database().count("SELECT COUNT(*) FROM device_inbox").await;
+        (held == expected).then_some(())
+    })
+    .await;
 }
 
 #[track_caller]

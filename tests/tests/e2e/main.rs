@@ -9,6 +9,7 @@
 mod access;
 mod bad_input;
 mod crash;
+mod demo;
 mod numbered;
 mod passthrough;
 mod poller;

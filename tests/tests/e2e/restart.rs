@@ -18,12 +18,17 @@ async fn a_restart_of_the_proxy_loses_nothing() {
     let mut session = alice.v3();
     session.ask(json!({"to_device": {}})).await;
 
-    let waiting = tokio::spawn(chain.request().timeout(30_000).try_send());
+    let waiting_v2 = tokio::spawn(chain.request().timeout(30_000).try_send());
+    let waiting_v3 = tokio::spawn(session.request(&json!({})).timeout(30_000).try_send());
     lab.proxy.stop().await;
     // Whoever waited was sent home with a good answer or, at worst, as Synapse does it, with a closed connection.
-    let sent_home = waiting.await.unwrap();
-    if let Ok(reply) = sent_home {
+    if let Ok(reply) = waiting_v2.await.unwrap() {
         chain.absorb(&reply.ok());
+    }
+    if let Ok(reply) = waiting_v3.await.unwrap() {
+        let reply = reply.ok();
+        assert_eq!(reply, json!({"next": session.next()}), "as if the time had been up");
+        session.absorb(&reply);
     }
 
     bob.send(&room, "while it was away").await;
@@ -34,10 +39,15 @@ async fn a_restart_of_the_proxy_loses_nothing() {
     let (texts, to_device) = read_until(&mut chain, &room, "when it was back").await;
     assert_eq!(texts, ["while it was away", "when it was back"]);
     assert_eq!(to_device, [1]);
-    assert_eq!(
-        session.until("the message", |reply| numbers(&reply["to_device"]).first().copied()).await,
-        1
-    );
+    let told = session
+        .until("the message", |reply| {
+            let numbers = numbers(&reply["to_device"]);
+            (!numbers.is_empty()).then_some(numbers)
+        })
+        .await;
+    assert_eq!(told, [1]);
+    let after = session.ask(json!({})).await;
+    assert_eq!(after, json!({"next": session.next()}), "it is told once");
 }
 
 #[tokio::test]
@@ -68,6 +78,37 @@ async fn a_restart_of_postgres_is_not_seen_by_those_who_wait() {
     assert_eq!(texts, ["while it was away", "when it was back"]);
     assert_eq!(to_device, [1]);
     assert_eq!(numbers(&waiting_v3.await.unwrap().ok()["to_device"]), [1]);
+}
+
+#[tokio::test]
+async fn a_request_that_comes_while_postgres_is_away_is_answered_when_it_is_back() {
+    let lab = Lab::with_own_postgres().await;
+    let Pair { alice, bob, room, chain } = Pair::meet(&lab).await;
+    let mut session = alice.v3();
+    session.ask(json!({"to_device": {}})).await;
+    bob.send_to_device(&alice, "m.test", json!({"n": 1})).await.ok();
+    eventually("the message to be stored", async || {
+        (lab.proxy.database().count("SELECT COUNT(*) FROM device_inbox").await == 1).then_some(())
+    })
+    .await;
+
+    lab.postgres.stop();
+    let v2 = tokio::spawn(chain.request().send());
+    let v3 = tokio::spawn(session.request(&json!({})).send());
+    let messages_page = alice.on_new_connections().messages_before(&room, chain.since(), 1);
+    let messages_page = tokio::spawn(messages_page.send());
+    // This one needs no database, and passes the others on its way to the homeserver and back: they have arrived.
+    alice.on_new_connections().get("/_matrix/client/versions").send().await.ok();
+    assert!(
+        !v2.is_finished() && !v3.is_finished() && !messages_page.is_finished(),
+        "there is nothing that could answer them"
+    );
+    lab.postgres.start_again().await;
+
+    assert_eq!(numbers(&v2.await.unwrap().ok()["to_device"]), [1]);
+    assert_eq!(numbers(&v3.await.unwrap().ok()["to_device"]), [1]);
+    let page = messages_page.await.unwrap().ok();
+    assert_eq!(page["chunk"][0]["content"]["body"], "hello", "{page:#}");
 }
 
 #[tokio::test]

@@ -75,9 +75,8 @@ async fn the_pages_stay_those_of_the_first_reply_while_members_join_rename_and_l
         crowd.changes_have_arrived(&newcomer, "Aaaa").await;
 
         while let Some(token) = next {
-            let since = session.next().to_owned();
             let page = session.lose(json!({"room_members": {"p": {"since": token}}})).await;
-            assert_eq!(session.next(), since, "a page request keeps its since");
+            assert_eq!(page["next"], session.next(), "a page request keeps its since");
             assert_eq!(page["room_members"]["count"], 5, "the count is of the same snapshot");
             sizes.push(members(&page).len());
             pages.extend(members(&page));
@@ -102,6 +101,38 @@ async fn a_page_can_be_asked_for_again() {
     let twice = session.lose(json!({"room_members": {"p": {"since": token}}})).await;
 
     assert_eq!(members(&once), members(&twice));
+}
+
+/// A reader of pages goes on from their `next`, and must neither miss the changes that came while it was reading nor be
+/// told of them again.
+#[tokio::test]
+async fn a_page_moves_the_stream_neither_forwards_nor_back() {
+    let lab = Lab::shared().await;
+    let crowd = Crowd::gather(&lab).await;
+    crowd.see_all(json!({})).await;
+    let mut session = crowd.alice.v3();
+    let first =
+        session.ask(json!({"room_members": {"room_id": crowd.room, "p": {"limit": 2}}})).await;
+    let token = page_token(&first).expect("five members are more than one page of two");
+    crowd.members[3].rename_in(&crowd.room, "Karl").await.ok();
+    let change = [(crowd.members[3].user_id.clone(), "Karl".to_owned())];
+    eventually("the change", async || {
+        (members(&session.lose(json!({})).await) == change).then_some(())
+    })
+    .await;
+
+    let asks_for_it = json!({"room_members": {"p": {"since": token}}});
+    let second_page = session.ask(asks_for_it.clone()).await;
+    assert_eq!(names(&second_page), ["anna", "Bert"], "the page is of before the change");
+    let first_page = session.ask(json!({"room_members": {"p": {"since": "1"}}})).await;
+    assert_eq!(names(&first_page), ["Alice", "Zoe"]);
+
+    let delta = session.ask(json!({})).await;
+    assert_eq!(members(&delta), change, "the change is still due");
+
+    session.ask(asks_for_it).await;
+    let after = session.ask(json!({})).await;
+    assert!(after["room_members"].is_null(), "an old page brings no change back: {after:#}");
 }
 
 #[tokio::test]
@@ -152,18 +183,20 @@ async fn without_a_page_later_replies_are_deltas_in_order_of_arrival() {
 }
 
 #[tokio::test]
-async fn a_waiting_session_hears_of_a_join_and_of_a_leave() {
+async fn a_waiting_session_hears_of_a_join_and_of_a_leave_and_how_many_are_left() {
     let lab = Lab::shared().await;
     let crowd = Crowd::gather(&lab).await;
+    crowd.see_all(json!({})).await;
     let mut session = crowd.alice.v3();
     session.ask(json!({"room_members": {"room_id": crowd.room}})).await;
     let newcomer = lab.user_on_synapse("dora").await;
 
-    for (membership, change) in
-        [("join", newcomer.join(&crowd.room).await), ("leave", newcomer.leave(&crowd.room).await)]
-    {
-        change.ok();
-        session
+    for (membership, count) in [("join", 6), ("leave", 5)] {
+        match membership {
+            "join" => newcomer.join(&crowd.room).await.ok(),
+            _ => newcomer.leave(&crowd.room).await.ok(),
+        };
+        let delta = session
             .until(membership, |reply| {
                 events(&reply["room_members"])
                     .iter()
@@ -171,9 +204,10 @@ async fn a_waiting_session_hears_of_a_join_and_of_a_leave() {
                         event["state_key"] == newcomer.user_id.as_str()
                             && event["content"]["membership"] == membership
                     })
-                    .then_some(())
+                    .then(|| reply.clone())
             })
             .await;
+        assert_eq!(delta["room_members"]["count"], count, "after the {membership}: {delta:#}");
     }
 }
 
@@ -213,6 +247,14 @@ async fn limits_and_sorts_are_negotiated() {
 
     assert_eq!(reply["room_members"]["p"]["limit"], 1_000);
     assert_eq!(reply["room_members"]["p"]["sort"], "by_pl");
+
+    // Where nothing has changed in the room, that is all there is to say.
+    crowd.see_all(json!({})).await;
+    let mut session = crowd.alice.v3();
+    session.ask(json!({"room_members": {"room_id": crowd.room}})).await;
+    let reply = session.ask(json!({"room_members": {"p": {"limit": 5_000}}})).await;
+    assert_eq!(reply["room_members"]["p"], json!({"limit": 1_000, "sort": "by_pl"}), "{reply:#}");
+    assert_eq!(reply["room_members"]["events"], json!([]));
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! v3 sessions: what sticks to them, how old tokens are replayed, and how they end.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 use tests::client::Client;
 use tests::lab::Lab;
@@ -35,6 +37,28 @@ async fn parameters_stick_key_by_key() {
     let reply = session.ask(json!({"to_device": {"limit": 10}})).await;
     assert_eq!(numbers(&reply["to_device"]), [4]);
     assert_eq!(reply["to_device"]["limit"], 10);
+}
+
+#[tokio::test]
+async fn changed_parameters_are_answered_at_once_with_nothing_to_say() {
+    let lab = Lab::shared().await;
+    let alice = lab.user("alice").await;
+    let room = alice.create_public_room().await;
+    let mut session = alice.v3();
+    session.ask(json!({"to_device": {}, "typing": {"room_id": room}})).await;
+
+    for change in [json!({"typing": null}), json!({"to_device": {"limit": 5}})] {
+        let started = Instant::now();
+        let reply = session.request(&change).timeout(30_000).send().await.ok();
+        session.absorb(&reply);
+
+        assert_eq!(reply, json!({"next": session.next()}), "after {change}");
+        assert!(
+            started.elapsed() < Duration::from_secs(15),
+            "{change} waited: {:?}",
+            started.elapsed()
+        );
+    }
 }
 
 #[tokio::test]

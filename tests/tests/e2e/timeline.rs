@@ -31,7 +31,7 @@ async fn random_limits_lose_nothing_and_repeat_nothing() {
     sending.await.unwrap();
 
     for (seed, history) in [(1, &one), (2, &two), (3, &three)] {
-        assert_complete(&format!("the reader with seed {seed}"), history);
+        assert_complete(&format!("the reader with seed {seed}"), history, EVENTS);
     }
     let gaps = one.gaps() + two.gaps() + three.gaps();
     assert!(gaps > 0, "no reader ever met a limited timeline: the test has tested nothing");
@@ -68,7 +68,7 @@ async fn an_initial_sync_of_any_limit_pages_back_to_the_beginning() {
             .page_to_the_beginning(&laptop, timeline["prev_batch"].as_str().unwrap(), &mut random)
             .await;
 
-        assert_complete(&format!("the initial sync with limit {limit}"), &history);
+        assert_complete(&format!("the initial sync with limit {limit}"), &history, EVENTS);
         let first = history.event_ids()[0];
         let path = format!(
             "/_matrix/client/v3/rooms/{}/event/{}",
@@ -80,6 +80,51 @@ async fn an_initial_sync_of_any_limit_pages_back_to_the_beginning() {
             "m.room.create",
             "the beginning is the beginning of the room"
         );
+    }
+}
+
+/// What was sent while the proxy was away comes in one reply of the homeserver, which names a place before the first of
+/// its messages and one behind the last. A client with a small limit stands between them, at a place for which the
+/// homeserver has no name, and pages from there.
+#[tokio::test]
+async fn a_timeline_cut_inside_one_reply_of_the_homeserver_goes_on_exactly_there() {
+    const MISSED: usize = 60;
+    let lab = Lab::with_own_proxy().await;
+    let (alice, bob) = (lab.user("alice").await, lab.user_on_synapse("bob").await);
+    let room = alice.create_public_room().await;
+    bob.join(&room).await.ok();
+    let mut chain = alice.v2();
+    chain.until_reply("the room", |reply| joined(reply, &room).is_object()).await;
+    let start = chain.since().to_owned();
+    lab.proxy.stop().await;
+    send_to_room(bob, room.clone(), MISSED, Progress::default()).await;
+    lab.proxy.start_again().await;
+    let last = room_text(MISSED - 1);
+    chain
+        .until_reply("the last message", |reply| messages(reply, &room).contains(&last.as_str()))
+        .await;
+
+    let mut random = Random::seeded(6);
+    for limit in [1, 2, 7, 13, 30, 59] {
+        let filter = json!({"room": {"timeline": {"limit": limit}}});
+        for (request, kind) in
+            [(alice.sync().since(&start), "an incremental sync"), (alice.sync(), "an initial sync")]
+        {
+            let reply = request.filter(&filter).send().await.ok();
+            let timeline = &joined(&reply, &room)["timeline"];
+            assert_eq!(timeline["limited"], true, "{kind} with a limit of {limit}");
+            let mut history = RoomHistory::of(&room);
+            history.begin(&reply);
+            assert_eq!(history.len(), limit, "{kind} with a limit of {limit}");
+            history
+                .page_to_the_beginning(
+                    &alice,
+                    timeline["prev_batch"].as_str().unwrap(),
+                    &mut random,
+                )
+                .await;
+            assert_complete(&format!("{kind} with limit {limit}"), &history, MISSED);
+        }
     }
 }
 
@@ -170,9 +215,9 @@ async fn wait_for_messages(client: &Client, room_id: &str, since: &str, count: u
 }
 
 #[track_caller]
-fn assert_complete(who: &str, history: &RoomHistory) {
+fn assert_complete(who: &str, history: &RoomHistory, count: usize) {
     let numbers: Vec<u64> = history.bodies().into_iter().filter_map(room_number).collect();
-    assert_each_once_in_order(who, &numbers, EVENTS);
+    assert_each_once_in_order(who, &numbers, count);
     let mut ids = history.event_ids();
     let all = ids.len();
     ids.sort_unstable();

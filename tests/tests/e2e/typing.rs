@@ -148,6 +148,25 @@ async fn the_room_can_be_changed_in_mid_session() {
     until_typing_or(&mut session, &reply, &[&bob]).await;
 }
 
+/// The homeserver forgets who types when it ends, and says nothing of it afterwards.
+#[tokio::test]
+async fn nobody_types_any_more_after_a_restart_of_the_homeserver() {
+    let lab = Lab::with_own_synapse().await;
+    let (alice, bob, room) = two_in_a_room(&lab).await;
+    let mut session = alice.v3();
+    session.ask(json!({"typing": {"room_id": room}})).await;
+    bob.starts_typing(&room).await;
+    until_typing(&mut session, &[&bob]).await;
+
+    lab.synapse.stop().await;
+    lab.synapse.start_again().await;
+    bob.send(&room, "a sign of life").await;
+
+    until_typing(&mut session, &[]).await;
+    let late = alice.v3().ask(json!({"typing": {"room_id": room}})).await;
+    assert_eq!(typing(&late), Some(vec![]));
+}
+
 /// Who types, if the reply says anything about it.
 fn typing(reply: &Value) -> Option<Vec<&str>> {
     let event = events(&reply["typing"]).last().copied()?;
