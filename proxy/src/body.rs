@@ -3,13 +3,16 @@
 //! Neighbours: everything that answers. It must not know what is in a body.
 
 use std::convert::Infallible;
+use std::pin::{Pin, pin};
+use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::stream;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Empty, Full, LengthLimitError, Limited, StreamBody};
+use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use hyper::body::{Body as HttpBody, Frame};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use crate::error::Error;
 
@@ -39,20 +42,48 @@ pub(crate) fn stream(chunks: mpsc::Receiver<Result<Bytes, BoxError>>) -> Body {
     BodyExt::boxed_unsync(StreamBody::new(frames))
 }
 
+/// How much of a body that is too large is read and thrown away, and for how long: a client that gets
+/// its answer while it still sends may lose it.
+const DISCARD: usize = 64 << 20;
+const DISCARD_FOR: Duration = Duration::from_secs(10);
+
 /// Reads a client's body into memory, up to `max` bytes.
 pub(crate) async fn read_limited<B>(body: B, max: usize) -> Result<Bytes, Error>
 where
     B: HttpBody<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
+    let mut body = pin!(body);
+    let mut read = BytesMut::new();
     if body.size_hint().lower() > max as u64 {
+        discard(body).await;
         return Err(Error::TooLarge);
     }
-    match Limited::new(body, max).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Error::TooLarge),
-        Err(_) => Err(Error::NotJson("The request body broke off".to_owned())),
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Error::NotJson("The request body broke off".to_owned()))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if read.len() + data.len() > max {
+            discard(body).await;
+            return Err(Error::TooLarge);
+        }
+        read.extend_from_slice(&data);
     }
+    Ok(read.freeze())
+}
+
+/// Reads the rest of a body, within bounds, and forgets it.
+async fn discard<B: HttpBody<Data = Bytes>>(mut body: Pin<&mut B>) {
+    let mut discarded = 0;
+    let reading = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            discarded += frame.data_ref().map_or(0, Bytes::len);
+            if discarded > DISCARD {
+                break;
+            }
+        }
+    };
+    // Whoever takes longer may lose the answer.
+    let _ = timeout(DISCARD_FOR, reading).await;
 }
 
 fn never(never: Infallible) -> BoxError {

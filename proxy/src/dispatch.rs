@@ -89,6 +89,7 @@ async fn answer(
         Route::Members { room_id } => {
             passthrough::members(state, boxed(request), peer, &room_id).await
         }
+        Route::KeyChanges => passthrough::key_changes(state, boxed(request), peer).await,
         Route::Forget { room_id } => {
             passthrough::write(state, boxed(request), peer, Some(&room_id)).await
         }

@@ -11,6 +11,7 @@ mod connect;
 mod forward;
 mod headers;
 mod json_edit;
+mod key_changes;
 mod login;
 mod logout;
 mod members;
@@ -20,6 +21,7 @@ mod query;
 mod write;
 
 pub(crate) use self::forward::Forwarder;
+pub(crate) use self::key_changes::key_changes;
 pub(crate) use self::login::{Place, rewrite_base_url};
 pub(crate) use self::logout::{Extent, log_out};
 pub(crate) use self::members::members;

@@ -41,6 +41,8 @@ pub(crate) enum Route {
         /// The room, decoded.
         room_id: String,
     },
+    /// `GET …/keys/changes`
+    KeyChanges,
     /// `POST …/rooms/{room_id}/forget`
     Forget {
         /// The room, decoded.
@@ -94,6 +96,7 @@ pub(crate) fn route(method: &Method, raw_path: &str, forwarding: Forwarding) -> 
             ["rooms", room_id, "members"] if get => {
                 Route::Members { room_id: (*room_id).to_owned() }
             }
+            ["keys", "changes"] if get => Route::KeyChanges,
             ["rooms", room_id, "forget"] if post => {
                 Route::Forget { room_id: (*room_id).to_owned() }
             }

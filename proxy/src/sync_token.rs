@@ -159,6 +159,23 @@ pub(crate) async fn locate(
     }))
 }
 
+/// Upstream's token for what a token of ours covers, where no room is concerned: that of the last poll at
+/// or before it.
+///
+/// [`Error::UnknownPos`] for one that is damaged, another user's or not ours, [`Error::InvalidParam`] for
+/// one that is older than what is retained.
+pub(crate) async fn upstream_batch(
+    state: &State,
+    requester: &Requester,
+    token: &str,
+) -> Result<String, Error> {
+    let account_id = requester.account.account_id;
+    let token = SyncToken::read(&state.tokens, account_id, token)
+        .map_err(|_| Error::UnknownPos(String::from("Invalid stream token")))?;
+    let next_batch = state.store.next_batch_at(account_id, token.pos()).await?;
+    next_batch.ok_or_else(|| Error::InvalidParam(String::from("Invalid stream token")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

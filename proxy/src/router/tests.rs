@@ -150,6 +150,7 @@ fn writes_are_told_from_questions() {
     check("POST", "/_matrix/client/v3/keys/upload", &Route::Write);
     check("DELETE", "/_matrix/client/v3/user/@a:b/rooms/!a:b/tags/u.x", &Route::Write);
     check("GET", "/_matrix/client/v3/rooms/!a:b/state", &Route::PassThrough);
+    check("GET", "/_matrix/client/v3/keys/changes", &Route::KeyChanges);
     check("POST", "/_matrix/client/v3/keys/query", &Route::PassThrough);
     check("POST", "/_matrix/client/v3/search", &Route::PassThrough);
     check("POST", "/_matrix/client/v3/user/@a:b/filter", &Route::PassThrough);

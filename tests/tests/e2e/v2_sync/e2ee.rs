@@ -132,6 +132,30 @@ async fn device_lists_name_those_whose_keys_changed_and_those_who_left() {
     chain.until("Bob to have left", |reply| names(&reply["device_lists"]["left"], &bob)).await;
 }
 
+/// What a client asks that was away: whose keys have changed since its last token?
+#[tokio::test]
+async fn keys_that_changed_between_two_tokens_are_told() {
+    let lab = Lab::shared().await;
+    let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
+    let room = alice.create_public_room().await;
+    bob.join(&room).await.ok();
+    let mut chain = alice.v2();
+    chain.until_reply("the room", |reply| joined(reply, &room).is_object()).await;
+    let before = chain.since().to_owned();
+    bob.upload_keys(&device_keys(&bob)).await.ok();
+    chain.until("Bob's new keys", |reply| names(&reply["device_lists"]["changed"], &bob)).await;
+
+    let changes = |from: &str, to: &str| {
+        alice.get("/_matrix/client/v3/keys/changes").query("from", from).query("to", to).send()
+    };
+    let told = changes(&before, chain.since()).await.ok();
+    assert!(names(&told["changed"], &bob).is_some(), "{told:#}");
+    let nothing = changes(chain.since(), chain.since()).await.ok();
+    assert!(names(&nothing["changed"], &bob).is_none(), "{nothing:#}");
+    let foreign = bob.get("/_matrix/client/v3/keys/changes").query("from", &before).send().await;
+    foreign.refused(400, "M_UNKNOWN");
+}
+
 fn names(list: &Value, user: &Client) -> Option<()> {
     list.as_array()?.contains(&json!(user.user_id)).then_some(())
 }
