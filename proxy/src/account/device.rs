@@ -263,3 +263,45 @@ impl Device {
         self.has_poller.store(false, Ordering::Release);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use store::AccountId;
+
+    use super::*;
+
+    fn device() -> Device {
+        let stored = store::Device {
+            device_nid: DeviceNid(1),
+            account_id: AccountId(1),
+            device_id: String::from("D"),
+            upstream_since: None,
+            inbox_seq: InboxSeq(0),
+            one_time_keys_count: Bytes::from_static(b"{}"),
+            unused_fallback_key_types: Bytes::from_static(b"[]"),
+        };
+        Device::new(&stored, false)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_wish_reaches_a_poll_that_says_otherwise() {
+        let device = device();
+        assert_eq!(device.tell_presence(), PresenceWish::Offline);
+        let mut changes = device.watch_presence();
+
+        device.wish_presence(PresenceWish::Online, Instant::now());
+        assert!(changes.has_changed().expect("the device is there"));
+        changes.mark_unchanged();
+        assert_eq!(device.tell_presence(), PresenceWish::Online);
+
+        // The poll says so already: it need not be asked anew.
+        device.wish_presence(PresenceWish::Online, Instant::now());
+        assert!(!changes.has_changed().expect("the device is there"));
+
+        // The client goes away, the next poll says offline, and the client comes back.
+        tokio::time::advance(PRESENCE_LINGERS * 2).await;
+        assert_eq!(device.tell_presence(), PresenceWish::Offline);
+        device.wish_presence(PresenceWish::Online, Instant::now());
+        assert!(changes.has_changed().expect("the device is there"));
+    }
+}
