@@ -79,11 +79,7 @@ impl Poller {
         let query = SyncQuery {
             since,
             filter: filter(limit),
-            timeout: if is_first {
-                vary(Duration::ZERO, tries)
-            } else {
-                vary(self.hold(LONG_POLL), tries)
-            },
+            timeout: vary(if is_first { Duration::ZERO } else { self.hold(LONG_POLL) }, tries),
             set_presence: self.device.tell_presence().as_str(),
         };
         tokio::select! {
@@ -169,9 +165,7 @@ impl Poller {
         }
         Ok(())
     }
-}
 
-impl Poller {
     /// A homeserver that was restarted has forgotten who typed, and never says that they stopped. After
     /// it was away, only those type of whom it says so.
     async fn end_typing(&self, poll: &mut store::Poll) -> Result<(), store::Error> {

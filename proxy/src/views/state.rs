@@ -27,7 +27,7 @@ pub(super) async fn load(
         timelines.get(&room.head.room_nid).and_then(|timeline| timeline.start).unwrap_or(end)
     };
     let mut at_start = query(state, requester, rooms, view, &start_of).await?;
-    let hidden = outside_timeline(state, requester, rooms, timelines, &start_of, end).await?;
+    let mut hidden = outside_timeline(state, requester, rooms, timelines, &start_of, end).await?;
     let mut members = lazy_members(state, requester, rooms, timelines, view, &start_of).await?;
 
     let mut states = HashMap::with_capacity(rooms.len());
@@ -35,16 +35,11 @@ pub(super) async fn load(
         let nid = room.head.room_nid;
         let mut entries: HashMap<(String, String), StateEvent> = HashMap::new();
         let mut order = Vec::new();
-        let sources = [at_start.remove(&nid), members.remove(&nid)];
+        // The last one of a key counts.
+        let sources = [at_start.remove(&nid), members.remove(&nid), hidden.remove(&nid)];
         for event in sources.into_iter().flatten().flatten() {
             let key = (event.event_type.clone(), event.state_key.clone());
             if entries.insert(key.clone(), event).is_none() {
-                order.push(key);
-            }
-        }
-        for event in hidden.get(&nid).into_iter().flatten() {
-            let key = (event.event_type.clone(), event.state_key.clone());
-            if entries.insert(key.clone(), event.clone()).is_none() {
                 order.push(key);
             }
         }

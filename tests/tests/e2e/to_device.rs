@@ -2,6 +2,7 @@
 //! acknowledged it.
 
 use serde_json::{Value, json};
+use tests::chain::Chain;
 use tests::client::Client;
 use tests::lab::Lab;
 use tests::matchers::{events, numbers};
@@ -14,12 +15,7 @@ async fn two_sessions_and_a_v2_client_each_get_everything_and_the_last_to_acknow
  {
     let lab = Lab::with_own_proxy().await;
     let (alice, bob) = (lab.user("alice").await, lab.user_on_synapse("bob").await);
-    let (mut one, mut two, mut v2) = (alice.v3(), alice.v3(), alice.v2());
-    one.ask(json!({"to_device": {}})).await;
-    two.ask(json!({"to_device": {}})).await;
-    v2.next().await;
-    // From its first `since` on, the device's v2 sync counts as a session.
-    v2.next().await;
+    let (mut one, mut two, mut v2) = three_sessions(&alice).await;
 
     for n in 0..5 {
         bob.send_to_device(&alice, "m.test", json!({"n": n})).await.ok();
@@ -45,12 +41,7 @@ async fn two_sessions_and_a_v2_client_each_get_everything_and_the_last_to_acknow
 async fn the_v2_client_holds_a_message_that_all_v3_sessions_have_acknowledged() {
     let lab = Lab::with_own_proxy().await;
     let (alice, bob) = (lab.user("alice").await, lab.user_on_synapse("bob").await);
-    let (mut one, mut two, mut v2) = (alice.v3(), alice.v3(), alice.v2());
-    one.ask(json!({"to_device": {}})).await;
-    two.ask(json!({"to_device": {}})).await;
-    v2.next().await;
-    // From its first `since` on, the device's v2 sync counts as a session.
-    v2.next().await;
+    let (mut one, mut two, mut v2) = three_sessions(&alice).await;
     bob.send_to_device(&alice, "m.test", json!({"n": 1})).await.ok();
     stored_is(&lab.proxy, 1).await;
 
@@ -285,4 +276,15 @@ async fn lets_arrive(client: &Client, count: usize) {
         (numbers(&reply["to_device"]).len() == count).then_some(())
     })
     .await;
+}
+
+/// Two v3 sessions and the v2 sync of one device, each of which counts.
+async fn three_sessions(client: &Client) -> (Session, Session, Chain) {
+    let (mut one, mut two, mut v2) = (client.v3(), client.v3(), client.v2());
+    one.ask(json!({"to_device": {}})).await;
+    two.ask(json!({"to_device": {}})).await;
+    v2.next().await;
+    // From its first `since` on, the device's v2 sync counts as a session.
+    v2.next().await;
+    (one, two, v2)
 }
