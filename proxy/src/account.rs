@@ -6,6 +6,7 @@
 
 mod device;
 mod fresh;
+mod known_members;
 pub(crate) mod members;
 mod registry;
 
@@ -21,6 +22,7 @@ use tokio::sync::{Semaphore, watch};
 
 pub(crate) use self::{
     device::{Device, KeyCounts, PresenceWish},
+    known_members::{KnownMembers, MemoryId},
     registry::Accounts,
 };
 

@@ -70,6 +70,8 @@ pub(crate) struct EventFilter {
     contains_url: Option<bool>,
     /// Members only as they matter to the timeline.
     pub(crate) lazy_load_members: bool,
+    /// With lazy loading: also members that the client has been told of before.
+    pub(crate) include_redundant_members: bool,
     /// Unread counts of threads apart from those of the room.
     pub(crate) unread_thread_notifications: bool,
 }

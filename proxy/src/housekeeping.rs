@@ -1,5 +1,5 @@
 //! What is done now and then, away from requests and polls: expired sessions go, and with them the
-//! to-device messages that they alone held back.
+//! to-device messages that they alone held back; what was remembered for clients that stay away goes too.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,6 +18,7 @@ pub(crate) async fn run(state: Arc<State>) {
         if let Err(error) = remove_expired_sessions(&state).await {
             tracing::warn!(error = %causes(&error), "could not remove expired sessions");
         }
+        state.accounts.sweep_known_members();
         tokio::select! {
             () = tokio::time::sleep(EVERY) => {}
             _ = shutting_down.wait_for(|down| *down) => return,

@@ -7,6 +7,7 @@
 use store::{AccountId, DeviceNid, InboxSeq, Place, Position};
 
 use crate::{
+    account::MemoryId,
     auth::Requester,
     error::Error,
     state::State,
@@ -24,6 +25,8 @@ pub(crate) enum SyncToken {
         device: DeviceNid,
         /// The inbox.
         inbox: InboxSeq,
+        /// Which members whoever has this token has been told of.
+        members: MemoryId,
     },
     /// `prev_batch`: just before a place in a timeline.
     Before(Place),
@@ -39,11 +42,14 @@ impl SyncToken {
         let mut put = |number: i64| put_varint(&mut payload, u64::try_from(number).unwrap_or(0));
         put(account_id.0);
         match self {
-            Self::Batch { pos, device, inbox } => {
+            Self::Batch { pos, device, inbox, members } => {
                 put(i64::try_from(BATCH).unwrap_or(0));
                 put(pos.0);
                 put(device.0);
                 put(inbox.0);
+                if members != MemoryId::default() {
+                    put_varint(&mut payload, members.0);
+                }
             }
             Self::Before(place) => {
                 put(i64::try_from(BEFORE).unwrap_or(1));
@@ -70,6 +76,11 @@ impl SyncToken {
                 pos: Position(reader.id()?),
                 device: DeviceNid(reader.id()?),
                 inbox: InboxSeq(reader.id()?),
+                members: if reader.is_empty() {
+                    MemoryId::default()
+                } else {
+                    MemoryId(reader.varint()?)
+                },
             },
             BEFORE => Self::Before(Place {
                 pos: Position(reader.id()?),
@@ -180,12 +191,18 @@ pub(crate) async fn upstream_batch(
 mod tests {
     use super::*;
 
+    fn batch(members: MemoryId) -> SyncToken {
+        let inbox = InboxSeq(0);
+        SyncToken::Batch { pos: Position(300), device: DeviceNid(5), inbox, members }
+    }
+
     #[test]
     fn tokens_round_trip_for_their_account_only() {
         let tokens = Tokens::new(&[1; 32]);
         let mine = AccountId(7);
         for token in [
-            SyncToken::Batch { pos: Position(300), device: DeviceNid(5), inbox: InboxSeq(0) },
+            batch(MemoryId(0)),
+            batch(MemoryId(u64::MAX)),
             SyncToken::Before(Place { pos: Position(1), ord: 19 }),
         ] {
             let text = token.mint(&tokens, mine);

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use store::{DeviceNid, InboxSeq};
 use tokio::{sync::watch, time::Instant};
 
+use super::known_members::Memories;
 use crate::upstream::AccessToken;
 
 /// How often the store hears that v2 is still in use.
@@ -78,6 +79,8 @@ pub(crate) struct Device {
     presence_told: Mutex<PresenceWish>,
     /// Counts the times that a client wished for something else than what the poll under way says.
     presence_changes: watch::Sender<u64>,
+    /// Which members its clients have been told of.
+    pub(crate) known_members: Memories,
     /// Whether a poller runs for it.
     has_poller: AtomicBool,
 }
@@ -100,6 +103,7 @@ impl Device {
             presence: Mutex::new(None),
             presence_told: Mutex::new(PresenceWish::Offline),
             presence_changes: watch::Sender::new(0),
+            known_members: Memories::default(),
             has_poller: AtomicBool::new(false),
         }
     }

@@ -127,6 +127,15 @@ impl Accounts {
         Ok(())
     }
 
+    /// Drops what was remembered of members for clients that have not come back for long.
+    pub(crate) fn sweep_known_members(&self) {
+        for account in &self.by_user {
+            for device in &account.devices {
+                device.known_members.sweep();
+            }
+        }
+    }
+
     fn known(&self, user_id: &str, device_id: &str) -> Option<(Arc<Account>, Arc<Device>)> {
         let account = self.account(user_id)?;
         let device = account

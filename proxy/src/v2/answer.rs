@@ -1,10 +1,12 @@
 //! What an answer says: gathered from the store, not yet written.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use store::{DeviceListChanges, InboxPage, InboxSeq, Position, Section, StoredPresence};
 
 use crate::{
-    account::KeyCounts,
+    account::{KeyCounts, KnownMembers, MemoryId},
     auth::Requester,
     error::Error,
     filter::{Filter, Seen},
@@ -12,7 +14,7 @@ use crate::{
     views::{self, RoomView, View, Wanted},
 };
 
-use super::rooms;
+use super::{request::StateForm, rooms};
 
 /// To-device messages an answer.
 const INBOX_LIMIT: usize = 100;
@@ -51,6 +53,19 @@ pub(super) struct Standing {
     pub(super) since: Option<Position>,
     /// The inbox: messages up to here are not sent again.
     pub(super) inbox: InboxSeq,
+    /// Lazy loading: which members it has been told of.
+    pub(super) members: MemoryId,
+}
+
+/// What a client wants to be told of rooms.
+#[derive(Clone)]
+pub(super) struct Wishes {
+    /// Which of them, and what of each.
+    pub(super) filter: Arc<Filter>,
+    /// How their state is told.
+    pub(super) state_form: StateForm,
+    /// Lazy loading: members that need not be told again.
+    pub(super) known_members: Arc<KnownMembers>,
 }
 
 /// Gathers everything but the rooms, up to `pos`.
@@ -119,16 +134,17 @@ pub(super) async fn changed_rooms(
     state: &State,
     requester: &Requester,
     since: Position,
-    filter: &Filter,
+    wishes: &Wishes,
     full_state: bool,
 ) -> Result<(Position, Vec<RoomView>), Error> {
+    let filter = &*wishes.filter;
     let account_id = requester.account.account_id;
     let (pos, changed) = state.store.changed_rooms(account_id, since).await?;
     let mut wanted = rooms::incremental(changed, since, &filter.room, full_state);
     if full_state {
         add_unchanged(state, requester, since, filter, &mut wanted).await?;
     }
-    let views = load(state, requester, wanted, filter, pos).await?;
+    let views = load(state, requester, wanted, wishes, pos).await?;
     Ok((pos, views.into_iter().filter(|view| full_state || has_news(view, filter)).collect()))
 }
 
@@ -154,18 +170,26 @@ async fn add_unchanged(
     Ok(())
 }
 
-/// Loads rooms as a filter wants them.
+/// Loads rooms as a client wants them.
 pub(super) async fn load(
     state: &State,
     requester: &Requester,
     wanted: Vec<Wanted>,
-    filter: &Filter,
+    wishes: &Wishes,
     pos: Position,
 ) -> Result<Vec<RoomView>, Error> {
+    let filter = &*wishes.filter;
+    let nobody = KnownMembers::default();
     let view = View {
         timeline: &filter.room.timeline,
         state: &filter.room.state,
         lazy_load_members: filter.room.state.lazy_load_members,
+        known_members: if filter.room.state.include_redundant_members {
+            &nobody
+        } else {
+            &wishes.known_members
+        },
+        state_after: wishes.state_form != StateForm::Before,
         receipts: filter.room.ephemeral.admits_anything()
             && filter.room.ephemeral.admits_type("m.receipt"),
     };

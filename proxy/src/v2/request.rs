@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use crate::{account::PresenceWish, error::Error};
 
+const UNSTABLE_STATE_AFTER: &str = "org.matrix.msc4222.use_state_after";
+
 /// What a client asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SyncRequest {
@@ -15,8 +17,33 @@ pub(super) struct SyncRequest {
     pub(super) filter: Option<String>,
     /// `full_state`.
     pub(super) full_state: bool,
+    /// `use_state_after`, under one of its names.
+    pub(super) state_form: StateForm,
     /// `set_presence`.
     pub(super) set_presence: PresenceWish,
+}
+
+/// In which form the state of rooms is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum StateForm {
+    /// `state`: up to the start of the timeline.
+    #[default]
+    Before,
+    /// `state_after`: up to the end of the timeline.
+    After,
+    /// The same under the name that it had in MSC4222.
+    UnstableAfter,
+}
+
+impl StateForm {
+    /// The member of a room that holds the state.
+    pub(super) fn key(self) -> &'static str {
+        match self {
+            Self::Before => "state",
+            Self::After => "state_after",
+            Self::UnstableAfter => "org.matrix.msc4222.state_after",
+        }
+    }
 }
 
 impl SyncRequest {
@@ -27,8 +54,10 @@ impl SyncRequest {
             timeout: Duration::ZERO,
             filter: None,
             full_state: false,
+            state_form: StateForm::Before,
             set_presence: PresenceWish::Online,
         };
+        let (mut after, mut unstable_after) = (false, false);
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             match &*name {
                 "since" => {
@@ -38,6 +67,8 @@ impl SyncRequest {
                 "filter" => request.filter = Some(value.into_owned()),
                 "full_state" => request.full_state = boolean("full_state", &value)?,
                 "set_presence" => request.set_presence = presence(&value)?,
+                "use_state_after" => after = boolean("use_state_after", &value)?,
+                UNSTABLE_STATE_AFTER => unstable_after = boolean(UNSTABLE_STATE_AFTER, &value)?,
                 "from" => {
                     return Err(Error::UnknownPos(String::from(
                         "'from' is not a valid query parameter. Did you mean 'since'?",
@@ -46,6 +77,13 @@ impl SyncRequest {
                 _ => {}
             }
         }
+        // Who asks under the unstable name reads the unstable field only; who knows the stable one and asks
+        // for both reads either.
+        request.state_form = match (after, unstable_after) {
+            (_, true) => StateForm::UnstableAfter,
+            (true, false) => StateForm::After,
+            (false, false) => StateForm::Before,
+        };
         Ok(request)
     }
 }
@@ -100,7 +138,25 @@ mod tests {
         check("full_state=1", "full_state");
         check("full_state=TRUE", "full_state");
         check("set_presence=bogus", "set_presence");
+        check("use_state_after=1", "use_state_after");
+        check("org.matrix.msc4222.use_state_after=maybe", "msc4222");
         check("from=s1", "since");
+    }
+
+    #[test]
+    fn state_after_goes_by_the_name_that_was_asked_for() {
+        let check = |query: &str, expected| {
+            let request = SyncRequest::parse(query).expect("a good query");
+            assert_eq!(request.state_form.key(), expected, "{query}");
+        };
+        check("", "state");
+        check("use_state_after=false", "state");
+        check("use_state_after=true", "state_after");
+        check("org.matrix.msc4222.use_state_after=true", "org.matrix.msc4222.state_after");
+        check(
+            "use_state_after=true&org.matrix.msc4222.use_state_after=true",
+            "org.matrix.msc4222.state_after",
+        );
     }
 
     #[test]

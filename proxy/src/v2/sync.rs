@@ -8,16 +8,16 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use hyper::{Response, StatusCode, http::request::Parts};
-use store::{InboxSeq, Position, Section};
+use store::{InboxSeq, Position, RoomNid, Section};
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
+    account::{KnownMembers, MemoryId},
     auth::{self, Requester},
     auth_header,
     body::{self, Body, BoxError},
     clock::now_ms,
     error::{Error, causes, json_response},
-    filter::Filter,
     json::{self, ObjectWriter},
     patience::{DATABASE_GRACE, patiently},
     state::State,
@@ -28,7 +28,7 @@ use crate::{
 };
 
 use super::{
-    answer::{self, Standing},
+    answer::{self, Standing, Top, Wishes},
     filters,
     request::SyncRequest,
     rooms,
@@ -56,7 +56,9 @@ pub(crate) async fn handle(state: &Arc<State>, parts: Parts) -> Result<Response<
         return Err(last_word(state, access_token).await);
     }
 
-    let sync = Sync { state, requester: &requester, request: &request, filter: &filter, deadline };
+    let known_members = requester.device.known_members.recall(members_of(&requester, token));
+    let wishes = Wishes { filter, state_form: request.state_form, known_members };
+    let sync = Sync { state, requester: &requester, request: &request, wishes: &wishes, deadline };
     match patiently(deadline + DATABASE_GRACE, || sync.answer(token)).await? {
         Some(answer) => Ok(answer),
         None => Err(last_word(state, access_token).await),
@@ -96,7 +98,7 @@ struct Sync<'a> {
     state: &'a Arc<State>,
     requester: &'a Requester,
     request: &'a SyncRequest,
-    filter: &'a Arc<Filter>,
+    wishes: &'a Wishes,
     deadline: Instant,
 }
 
@@ -136,7 +138,8 @@ impl Sync<'_> {
                 acked.unwrap_or(InboxSeq(0))
             }
         };
-        Ok(Standing { since, inbox })
+        let members = members_of(self.requester, token);
+        Ok(Standing { since, inbox, members })
     }
 
     /// Records what a `since` covers of the inbox, and gives what is not to be sent again: what any
@@ -176,17 +179,19 @@ impl Sync<'_> {
                     self.state,
                     self.requester,
                     since,
-                    self.filter,
+                    self.wishes,
                     full_state,
                 );
                 found.await?
             } else {
                 (since, Vec::new())
             };
-            let top = answer::top(self.state, self.requester, standing, self.filter, pos).await?;
+            let filter = &self.wishes.filter;
+            let top = answer::top(self.state, self.requester, standing, filter, pos).await?;
             let waits = !full_state && !top.has_news() && views.is_empty();
             if !waits || Instant::now() >= self.deadline || *shutting_down.borrow() {
-                return Ok(Some(self.whole(&top, &views)));
+                let members = self.told(standing.members, &views);
+                return Ok(Some(self.whole(&top, members, &views)));
             }
             tokio::select! {
                 _ = positions.changed() => {}
@@ -198,12 +203,29 @@ impl Sync<'_> {
         }
     }
 
+    /// Remembers which members an answer tells, for a client that comes back from it. `before` names what it
+    /// knows already.
+    fn told(&self, before: MemoryId, views: &[RoomView]) -> MemoryId {
+        if !self.wishes.filter.room.state.lazy_load_members {
+            return before;
+        }
+        let known = &self.wishes.known_members;
+        if members_told(views).all(|(room, user_id)| known.contains(room, user_id)) {
+            return before;
+        }
+        let mut known = KnownMembers::clone(known);
+        known.extend(members_told(views));
+        let after = MemoryId::new();
+        self.requester.device.known_members.keep(after, known);
+        after
+    }
+
     /// An answer in one piece.
-    fn whole(&self, top: &answer::Top, views: &[RoomView]) -> Response<Body> {
-        let writer = Writer::new(self.state, self.requester, self.filter, top.pos);
+    fn whole(&self, top: &Top, members: MemoryId, views: &[RoomView]) -> Response<Body> {
+        let writer = Writer::new(self.state, self.requester, self.wishes, top.pos);
         let mut out = Vec::with_capacity(1024);
         let mut object = ObjectWriter::new(&mut out);
-        writer.top(top, &mut object);
+        writer.top(top, members, &mut object);
         if !views.is_empty() {
             let mut sections = ObjectWriter::new(object.key("rooms"));
             for (section, name) in SECTIONS {
@@ -227,14 +249,19 @@ impl Sync<'_> {
     async fn initial(&self, standing: Standing) -> Result<Response<Body>, Error> {
         let account_id = self.requester.account.account_id;
         let pos = self.requester.account.pos();
-        let top = answer::top(self.state, self.requester, standing, self.filter, pos).await?;
+        let filter = &self.wishes.filter;
+        let top = answer::top(self.state, self.requester, standing, filter, pos).await?;
         let all = [Section::Join, Section::Invite, Section::Knock, Section::Leave];
         let heads = self.state.store.rooms_in(account_id, &all).await?;
-        let wanted = rooms::initial(heads, &self.filter.room);
+        let wanted = rooms::initial(heads, &filter.room);
 
         let mut head = Vec::with_capacity(4096);
         let mut object = ObjectWriter::new(&mut head);
-        Writer::new(self.state, self.requester, self.filter, top.pos).top(&top, &mut object);
+        // The client comes back with this number only after the last room, when the memory is there.
+        let lazy = filter.room.state.lazy_load_members;
+        let members = if lazy { MemoryId::new() } else { MemoryId::default() };
+        let writer = Writer::new(self.state, self.requester, self.wishes, top.pos);
+        writer.top(&top, members, &mut object);
         object.end();
         // The object goes on with the rooms.
         head.pop();
@@ -243,7 +270,8 @@ impl Sync<'_> {
         let stream = RoomStream {
             state: Arc::clone(self.state),
             requester: self.requester.clone(),
-            filter: Arc::clone(self.filter),
+            wishes: self.wishes.clone(),
+            members,
             pos,
             sender,
         };
@@ -264,11 +292,36 @@ const SECTIONS: [(Section, &str); 4] = [
     (Section::Leave, "leave"),
 ];
 
+/// The memory that a token names, if the token is this device's.
+fn members_of(requester: &Requester, token: Option<SyncToken>) -> MemoryId {
+    match token {
+        Some(SyncToken::Batch { device, members, .. }) if device == requester.device.device_nid => {
+            members
+        }
+        _ => MemoryId::default(),
+    }
+}
+
+/// The members that rooms tell of, in their state or in their timeline.
+fn members_told(views: &[RoomView]) -> impl Iterator<Item = (RoomNid, &str)> {
+    views.iter().flat_map(|view| {
+        let nid = view.wanted.head.room_nid;
+        let state = view.state.iter().filter(|event| event.event_type == "m.room.member");
+        let in_timeline = view.timeline.events.iter().filter_map(|(_, fields)| {
+            (fields.event_type == "m.room.member").then_some(fields.state_key.as_deref()).flatten()
+        });
+        let users = state.map(|event| event.state_key.as_str()).chain(in_timeline);
+        users.map(move |user_id| (nid, user_id))
+    })
+}
+
 /// The rooms of an initial answer on their way.
 struct RoomStream {
     state: Arc<State>,
     requester: Requester,
-    filter: Arc<Filter>,
+    wishes: Wishes,
+    /// What the client will know of members when it has the answer.
+    members: MemoryId,
     pos: Position,
     sender: mpsc::Sender<Result<Bytes, BoxError>>,
 }
@@ -286,6 +339,7 @@ impl RoomStream {
     async fn try_send(&self, head: Vec<u8>, mut wanted: Vec<Wanted>) -> Result<(), Error> {
         let mut out = head;
         let mut any_section = false;
+        let mut known = KnownMembers::default();
         for (section, name) in SECTIONS {
             let listed: Vec<Wanted> =
                 wanted.extract_if(.., |room| room.head.section == section).collect();
@@ -302,11 +356,13 @@ impl RoomStream {
                     &self.state,
                     &self.requester,
                     chunk.to_vec(),
-                    &self.filter,
+                    &self.wishes,
                     self.pos,
                 );
-                let writer = Writer::new(&self.state, &self.requester, &self.filter, self.pos);
-                for view in views.await? {
+                let writer = Writer::new(&self.state, &self.requester, &self.wishes, self.pos);
+                let views = views.await?;
+                known.extend(members_told(&views));
+                for view in views {
                     if std::mem::replace(&mut any_room, true) {
                         out.push(b',');
                     }
@@ -319,6 +375,7 @@ impl RoomStream {
                 }
             }
         }
+        self.requester.device.known_members.keep(self.members, known);
         out.extend_from_slice(if any_section { b"}}}" } else { b"}" });
         let _ = self.sender.send(Ok(out.into())).await;
         Ok(())

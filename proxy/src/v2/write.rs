@@ -2,26 +2,26 @@
 
 use std::collections::BTreeMap;
 
-use store::{Position, RoomHead, Section, StateEvent, StoredReceipt};
+use store::{InboxSeq, Position, RoomHead, Section, StateEvent, StoredReceipt};
 
 use crate::{
+    account::MemoryId,
     auth::Requester,
     clock::now_ms,
     event_json::{Unsigned, write_event, write_presence},
-    filter::Filter,
     json::{self, ObjectWriter, write_list},
     state::State,
     sync_token::SyncToken,
     views::{Extent, RoomView},
 };
 
-use super::answer::{Top, shows_typing};
+use super::answer::{Top, Wishes, shows_typing};
 
 /// Who an answer is for, and how.
 pub(super) struct Writer<'a> {
     state: &'a State,
     requester: &'a Requester,
-    filter: &'a Filter,
+    wishes: &'a Wishes,
     /// The end of the stretch that the answer covers.
     pos: Position,
     /// The moment that relative times count from.
@@ -32,18 +32,20 @@ impl<'a> Writer<'a> {
     pub(super) fn new(
         state: &'a State,
         requester: &'a Requester,
-        filter: &'a Filter,
+        wishes: &'a Wishes,
         pos: Position,
     ) -> Self {
-        Self { state, requester, filter, pos, now: now_ms() }
+        Self { state, requester, wishes, pos, now: now_ms() }
     }
 
-    /// Writes the members of everything but the rooms.
-    pub(super) fn top(&self, top: &Top, object: &mut ObjectWriter<'_>) {
+    /// Writes the members of everything but the rooms. `members` names what the client will know of members
+    /// when it has the answer.
+    pub(super) fn top(&self, top: &Top, members: MemoryId, object: &mut ObjectWriter<'_>) {
         let next_batch = SyncToken::Batch {
             pos: top.pos,
             device: self.requester.device.device_nid,
             inbox: top.inbox_seq,
+            members,
         };
         let tokens = &self.state.tokens;
         let next_batch = next_batch.mint(tokens, self.requester.account.account_id);
@@ -90,7 +92,7 @@ impl<'a> Writer<'a> {
             Section::Leave => {
                 let mut object = ObjectWriter::new(out);
                 self.timeline(view, object.key("timeline"));
-                room_state(&view.state, object.key("state"));
+                room_state(&view.state, object.key(self.wishes.state_form.key()));
                 self.account_data(view, object.key("account_data"));
                 object.end();
             }
@@ -107,7 +109,7 @@ impl<'a> Writer<'a> {
     fn joined(&self, view: &RoomView, out: &mut Vec<u8>) {
         let mut object = ObjectWriter::new(out);
         self.timeline(view, object.key("timeline"));
-        room_state(&view.state, object.key("state"));
+        room_state(&view.state, object.key(self.wishes.state_form.key()));
         self.account_data(view, object.key("account_data"));
         self.ephemeral(view, object.key("ephemeral"));
         self.counts(&view.wanted.head, &mut object);
@@ -134,7 +136,8 @@ impl<'a> Writer<'a> {
             None => SyncToken::Batch {
                 pos: self.pos,
                 device: self.requester.device.device_nid,
-                inbox: store::InboxSeq(0),
+                inbox: InboxSeq(0),
+                members: MemoryId::default(),
             },
         };
         json::write_string(
@@ -145,7 +148,7 @@ impl<'a> Writer<'a> {
     }
 
     fn account_data(&self, view: &RoomView, out: &mut Vec<u8>) {
-        let filter = &self.filter.room.account_data;
+        let filter = &self.wishes.filter.room.account_data;
         let admits_room = filter.admits_room(&view.wanted.head.room_id);
         let wanted = view
             .account_data
@@ -156,13 +159,15 @@ impl<'a> Writer<'a> {
 
     fn ephemeral(&self, view: &RoomView, out: &mut Vec<u8>) {
         let mut edus = Vec::new();
-        if let (true, Some(typing)) = (shows_typing(view, self.filter), &view.wanted.head.typing) {
+        if let (true, Some(typing)) =
+            (shows_typing(view, &self.wishes.filter), &view.wanted.head.typing)
+        {
             let mut edu = br#"{"type":"m.typing","content":"#.to_vec();
             edu.extend_from_slice(typing);
             edu.push(b'}');
             edus.push(edu);
         }
-        let admits_room = self.filter.room.ephemeral.admits_room(&view.wanted.head.room_id);
+        let admits_room = self.wishes.filter.room.ephemeral.admits_room(&view.wanted.head.room_id);
         if admits_room && !view.receipts.is_empty() {
             edus.push(receipts(&view.receipts));
         }
@@ -171,7 +176,7 @@ impl<'a> Writer<'a> {
 
     fn counts(&self, head: &RoomHead, object: &mut ObjectWriter<'_>) {
         let threads = thread_counts(head);
-        let apart = self.filter.room.timeline.unread_thread_notifications;
+        let apart = self.wishes.filter.room.timeline.unread_thread_notifications;
         // Without the flag a client sees one number for the room and all of its threads.
         let (mut notifications, mut highlights) = (head.notification_count, head.highlight_count);
         if !apart {
@@ -194,7 +199,7 @@ impl<'a> Writer<'a> {
             Extent::Since { since, .. } => head.summary_pos > since,
         };
         let mut object = ObjectWriter::new(out);
-        if self.filter.room.state.lazy_load_members && changed {
+        if self.wishes.filter.room.state.lazy_load_members && changed {
             if let Some(heroes) = &head.heroes {
                 object.raw("m.heroes", heroes);
             }

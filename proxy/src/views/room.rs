@@ -6,7 +6,7 @@ use bytes::Bytes;
 use store::{Position, RoomNid, Section, StateEvent, StoredReceipt};
 
 use crate::{
-    account::members,
+    account::{KnownMembers, members},
     auth::Requester,
     error::{Error, causes},
     filter::EventFilter,
@@ -24,6 +24,10 @@ pub(crate) struct View<'a> {
     pub(crate) state: &'a EventFilter,
     /// Members only as they matter to the timeline.
     pub(crate) lazy_load_members: bool,
+    /// With lazy loading: members that the client has been told of, and need not be told of again.
+    pub(crate) known_members: &'a KnownMembers,
+    /// The state is wanted as it is at the end of the timeline, not at its start.
+    pub(crate) state_after: bool,
     /// Whether receipts are wanted.
     pub(crate) receipts: bool,
 }
@@ -35,7 +39,7 @@ pub(crate) struct RoomView {
     pub(crate) wanted: Wanted,
     /// Its timeline.
     pub(crate) timeline: TimelineView,
-    /// The state at the start of the timeline: whole, or what changed.
+    /// The state at the start of the timeline, or at its end: whole, or what changed.
     pub(crate) state: Vec<StateEvent>,
     /// Room account data that changed: type and whole event.
     pub(crate) account_data: Vec<(String, Bytes)>,

@@ -1,5 +1,5 @@
-//! The state that goes with a timeline: at its start, whole or as what changed on the way there; with
-//! lazy loading, the members that matter.
+//! The state that goes with a timeline: at its start or at its end, whole or as what changed on the way
+//! there; with lazy loading, the members that matter.
 
 use std::collections::{HashMap, HashSet};
 
@@ -23,12 +23,14 @@ pub(super) async fn load(
     now: Position,
 ) -> Result<HashMap<RoomNid, Vec<StateEvent>>, Error> {
     let end = Place::after(now);
-    let start_of = |room: &Wanted| {
-        timelines.get(&room.head.room_nid).and_then(|timeline| timeline.start).unwrap_or(end)
+    // Where the state is wanted.
+    let place_of = |room: &Wanted| match timelines.get(&room.head.room_nid) {
+        Some(timeline) if !view.state_after => timeline.start.unwrap_or(end),
+        _ => end,
     };
-    let mut at_start = query(state, requester, rooms, view, &start_of).await?;
-    let mut hidden = outside_timeline(state, requester, rooms, timelines, &start_of, end).await?;
-    let mut members = lazy_members(state, requester, rooms, timelines, view, &start_of).await?;
+    let mut at_place = query(state, requester, rooms, view, &place_of).await?;
+    let mut hidden = outside_timeline(state, requester, rooms, timelines, &place_of, end).await?;
+    let mut members = lazy_members(state, requester, rooms, timelines, view, &place_of).await?;
 
     let mut states = HashMap::with_capacity(rooms.len());
     for room in rooms {
@@ -36,7 +38,7 @@ pub(super) async fn load(
         let mut entries: HashMap<(String, String), StateEvent> = HashMap::new();
         let mut order = Vec::new();
         // The last one of a key counts.
-        let sources = [at_start.remove(&nid), members.remove(&nid), hidden.remove(&nid)];
+        let sources = [at_place.remove(&nid), members.remove(&nid), hidden.remove(&nid)];
         for event in sources.into_iter().flatten().flatten() {
             let key = (event.event_type.clone(), event.state_key.clone());
             if entries.insert(key.clone(), event).is_none() {
@@ -53,13 +55,13 @@ pub(super) async fn load(
     Ok(states)
 }
 
-/// The state at the start of each timeline.
+/// The state of each room at its place, or what changed on the way there.
 async fn query(
     state: &State,
     requester: &Requester,
     rooms: &[Wanted],
     view: &View<'_>,
-    start_of: &impl Fn(&Wanted) -> Place,
+    place_of: &impl Fn(&Wanted) -> Place,
 ) -> Result<HashMap<RoomNid, Vec<StateEvent>>, Error> {
     let account_id = requester.account.account_id;
     let mut all = Vec::new();
@@ -69,7 +71,7 @@ async fn query(
             Extent::Since { since, full_state: false, .. } => Some(Place::after(since)),
             _ => None,
         };
-        let at = start_of(room);
+        let at = place_of(room);
         if since.is_some_and(|since| since >= at) {
             continue;
         }
@@ -96,7 +98,7 @@ async fn outside_timeline(
     requester: &Requester,
     rooms: &[Wanted],
     timelines: &HashMap<RoomNid, TimelineView>,
-    start_of: &impl Fn(&Wanted) -> Place,
+    place_of: &impl Fn(&Wanted) -> Place,
     end: Place,
 ) -> Result<HashMap<RoomNid, Vec<StateEvent>>, Error> {
     let queries: Vec<StateQuery> = rooms
@@ -104,7 +106,7 @@ async fn outside_timeline(
         .map(|room| StateQuery {
             room_nid: room.head.room_nid,
             at: end,
-            since: Some(start_of(room)),
+            since: Some(place_of(room)),
         })
         .filter(|query| query.since != Some(end))
         .collect();
@@ -125,7 +127,7 @@ async fn outside_timeline(
     Ok(hidden)
 }
 
-/// With lazy loading: the members who speak in the timeline, and where the client knows nothing of the
+/// With lazy loading: the members who speak in the timeline and are new to the client, and where the client knows nothing of the
 /// room, the user and the heroes.
 async fn lazy_members(
     state: &State,
@@ -133,7 +135,7 @@ async fn lazy_members(
     rooms: &[Wanted],
     timelines: &HashMap<RoomNid, TimelineView>,
     view: &View<'_>,
-    start_of: &impl Fn(&Wanted) -> Place,
+    place_of: &impl Fn(&Wanted) -> Place,
 ) -> Result<HashMap<RoomNid, Vec<StateEvent>>, Error> {
     if !view.lazy_load_members {
         return Ok(HashMap::new());
@@ -141,8 +143,8 @@ async fn lazy_members(
     let mut wanted = Vec::new();
     for room in rooms {
         let nid = room.head.room_nid;
-        let at = start_of(room);
-        let mut users: HashSet<&str> = speakers(timelines.get(&nid)).collect();
+        let at = place_of(room);
+        let mut users: HashSet<&str> = new_speakers(room, timelines.get(&nid), view).collect();
         let heroes = if room.wants_full_state() { heroes(room) } else { Vec::new() };
         users.extend(heroes.iter().map(String::as_str));
         if room.wants_full_state() {
@@ -155,7 +157,7 @@ async fn lazy_members(
     }
     let account_id = requester.account.account_id;
     let found = state.store.members_at(account_id, &wanted).await?;
-    if learn_missing(state, requester, rooms, timelines, &found).await {
+    if learn_missing(state, requester, rooms, timelines, view, &found).await {
         return Ok(state.store.members_at(account_id, &wanted).await?);
     }
     Ok(found)
@@ -168,6 +170,7 @@ async fn learn_missing(
     requester: &Requester,
     rooms: &[Wanted],
     timelines: &HashMap<RoomNid, TimelineView>,
+    view: &View<'_>,
     found: &HashMap<RoomNid, Vec<StateEvent>>,
 ) -> bool {
     let mut learnt = false;
@@ -176,7 +179,7 @@ async fn learn_missing(
         let known: HashSet<&str> =
             found.get(&nid).into_iter().flatten().map(|event| event.state_key.as_str()).collect();
         let timeline = timelines.get(&nid);
-        let missing = speakers(timeline)
+        let missing = new_speakers(room, timeline, view)
             .any(|user_id| !known.contains(user_id) && !enters(timeline, user_id));
         if !missing || room.head.members_complete || room.head.section != Section::Join {
             continue;
@@ -191,6 +194,17 @@ async fn learn_missing(
         }
     }
     learnt
+}
+
+/// Who speaks in a timeline, but for those that the client has been told of.
+fn new_speakers<'a>(
+    room: &Wanted,
+    timeline: Option<&'a TimelineView>,
+    view: &View<'_>,
+) -> impl Iterator<Item = &'a str> {
+    let anew = room.wants_full_state();
+    let (nid, known) = (room.head.room_nid, view.known_members);
+    speakers(timeline).filter(move |user_id| anew || !known.contains(nid, user_id))
 }
 
 fn speakers(timeline: Option<&TimelineView>) -> impl Iterator<Item = &str> {

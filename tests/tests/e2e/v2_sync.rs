@@ -12,4 +12,5 @@ mod errors;
 mod filters;
 mod lazy_members;
 mod membership;
+mod state_after;
 mod timelines;
