@@ -55,6 +55,11 @@ impl Wanted {
         }
     }
 
+    /// Whether the summary is told: to a client that lacks it, or when it changed.
+    pub(crate) fn tells_summary(&self) -> bool {
+        self.head.summary_pos > self.values_since() || self.wants_full_state()
+    }
+
     /// Whether the whole state is wanted.
     fn wants_full_state(&self) -> bool {
         matches!(self.extent, Extent::Whole { .. } | Extent::Since { full_state: true, .. })

@@ -12,7 +12,7 @@ use crate::{
     json::{self, ObjectWriter, write_list},
     state::State,
     sync_token::SyncToken,
-    views::{Extent, RoomView},
+    views::RoomView,
 };
 
 use super::answer::{Top, Wishes, shows_typing};
@@ -194,12 +194,8 @@ impl<'a> Writer<'a> {
 
     fn summary(&self, view: &RoomView, out: &mut Vec<u8>) {
         let head = &view.wanted.head;
-        let changed = match view.wanted.extent {
-            Extent::Whole { .. } | Extent::Since { full_state: true, .. } => true,
-            Extent::Since { since, .. } => head.summary_pos > since,
-        };
         let mut object = ObjectWriter::new(out);
-        if self.wishes.filter.room.state.lazy_load_members && changed {
+        if self.wishes.filter.room.state.lazy_load_members && view.wanted.tells_summary() {
             if let Some(heroes) = &head.heroes {
                 object.raw("m.heroes", heroes);
             }

@@ -127,8 +127,8 @@ async fn outside_timeline(
     Ok(hidden)
 }
 
-/// With lazy loading: the members who speak in the timeline and are new to the client, and where the client knows nothing of the
-/// room, the user and the heroes.
+/// With lazy loading: the members who speak in the timeline and those whom the summary names, as far as
+/// they are new to the client; where it knows nothing of the room, the user as well.
 async fn lazy_members(
     state: &State,
     requester: &Requester,
@@ -145,8 +145,8 @@ async fn lazy_members(
         let nid = room.head.room_nid;
         let at = place_of(room);
         let mut users: HashSet<&str> = new_speakers(room, timelines.get(&nid), view).collect();
-        let heroes = if room.wants_full_state() { heroes(room) } else { Vec::new() };
-        users.extend(heroes.iter().map(String::as_str));
+        let heroes = if room.tells_summary() { heroes(room) } else { Vec::new() };
+        users.extend(heroes.iter().map(String::as_str).filter(|user| is_new(room, user, view)));
         if room.wants_full_state() {
             users.insert(&requester.account.user_id);
         }
@@ -198,13 +198,16 @@ async fn learn_missing(
 
 /// Who speaks in a timeline, but for those that the client has been told of.
 fn new_speakers<'a>(
-    room: &Wanted,
+    room: &'a Wanted,
     timeline: Option<&'a TimelineView>,
-    view: &View<'_>,
+    view: &'a View<'_>,
 ) -> impl Iterator<Item = &'a str> {
-    let anew = room.wants_full_state();
-    let (nid, known) = (room.head.room_nid, view.known_members);
-    speakers(timeline).filter(move |user_id| anew || !known.contains(nid, user_id))
+    speakers(timeline).filter(move |user_id| is_new(room, user_id, view))
+}
+
+/// Whether the client is still to be told of a member.
+fn is_new(room: &Wanted, user_id: &str, view: &View<'_>) -> bool {
+    room.wants_full_state() || !view.known_members.contains(room.head.room_nid, user_id)
 }
 
 fn speakers(timeline: Option<&TimelineView>) -> impl Iterator<Item = &str> {

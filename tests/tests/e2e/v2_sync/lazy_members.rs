@@ -56,7 +56,7 @@ async fn a66_a_member_who_was_acknowledged_does_not_come_again() {
         chain.until_reply("Carol's message", |reply| !messages(reply, &room).is_empty()).await;
     assert_eq!(members_in_state(&reply, &room), [""; 0], "and not again");
 
-    let from_the_start = alice.sync().filter(&lazy(1)).send().await.ok();
+    let from_the_start = alice.fresh_sync().filter(&lazy(1)).send().await.ok();
     assert_eq!(
         members_in_state(&from_the_start, &room),
         sorted(&[&alice, &carol]),
@@ -176,6 +176,29 @@ async fn a67_a68_the_summary_counts_members_and_names_heroes() {
         .await;
     assert_eq!(joined(&reply, &room)["summary"]["m.joined_member_count"], 3);
     assert_eq!(of_type(&timeline(&reply, &room), "m.room.member").len(), 1);
+}
+
+#[tokio::test]
+async fn a67_who_becomes_a_hero_comes_in_the_state() {
+    let lab = Lab::shared().await;
+    let Party { alice, bob, carol, room } = party(&lab).await;
+    carol.send(&room, "the last word").await;
+    let mut chain = alice.v2().filtered(lazy(1));
+    let reply = chain.until_reply("her word", |reply| !messages(reply, &room).is_empty()).await;
+    assert!(!members_in_state(&reply, &room).contains(&bob.user_id.as_str()), "{reply}");
+
+    // Without a name the room is known by its members, and a summary names them.
+    alice.set_state(&room, "m.room.name", "", json!({"name": ""})).await.ok();
+    let dave = lab.user("dave").await;
+    dave.join(&room).await.ok();
+    let mut told = Vec::new();
+    chain
+        .until("the heroes", |reply| {
+            told.extend(members_in_state(reply, &room).into_iter().map(str::to_owned));
+            joined(reply, &room)["summary"].get("m.heroes").map(|_| ())
+        })
+        .await;
+    assert!(told.contains(&bob.user_id), "Bob is a hero now: {told:?}");
 }
 
 /// A named room with three members, in which Bob spoke last.
