@@ -103,7 +103,7 @@ async fn administration_and_federation_are_not_passed_on_unless_asked_for() {
 }
 
 #[tokio::test]
-async fn no_sync_reaches_the_homeserver_in_disguise() {
+async fn a1_no_sync_reaches_the_homeserver_in_disguise() {
     let stage = Stage::set().await;
     let (homeserver, proxy, alice) = (&stage.homeserver, &stage.proxy, &stage.alice);
     homeserver.on_sync(None, &first_sync(&alice.user_id, "!room:scripted", "s1", &["hello"]));

@@ -85,7 +85,7 @@ async fn headers_of_the_connection_stay_on_their_side() {
 }
 
 #[tokio::test]
-async fn every_answer_has_exactly_one_allow_origin() {
+async fn a2_every_answer_has_exactly_one_allow_origin() {
     let stage = Stage::set().await;
     let (homeserver, alice) = (&stage.homeserver, &stage.alice);
     homeserver.on_path(
@@ -107,7 +107,7 @@ async fn every_answer_has_exactly_one_allow_origin() {
 }
 
 #[tokio::test]
-async fn a_homeserver_out_of_reach_is_a_502_in_matrix_form() {
+async fn a8_a_homeserver_out_of_reach_is_a_502_in_matrix_form() {
     let postgres = shared_postgres().await;
     let nobody_listens = format!("http://127.0.0.1:{}", tests::paths::free_port());
     let proxy = Proxy::start(&nobody_listens, &postgres.database().await).await;

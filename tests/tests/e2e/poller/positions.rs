@@ -82,7 +82,7 @@ async fn polling_keeps_the_users_presence_and_timeline_in_order() {
 }
 
 #[tokio::test]
-async fn a_gap_upstream_is_a_gap_for_the_client() {
+async fn a50_a_gap_upstream_is_a_gap_for_the_client() {
     let stage = Stage::set().await;
     let (homeserver, alice) = (&stage.homeserver, &stage.alice);
     homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["one", "two"]));

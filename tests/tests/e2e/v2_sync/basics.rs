@@ -6,7 +6,7 @@ use tests::lab::Lab;
 use tests::matchers::{joined, messages, rooms_in};
 
 #[tokio::test]
-async fn the_initial_sync_has_the_joined_rooms_and_the_next_one_only_what_is_new() {
+async fn a47_the_initial_sync_has_the_joined_rooms_and_the_next_one_only_what_is_new() {
     let lab = Lab::shared().await;
     let alice = lab.user("alice").await;
     let (busy, quiet) = (alice.create_public_room().await, alice.create_public_room().await);
@@ -25,7 +25,7 @@ async fn the_initial_sync_has_the_joined_rooms_and_the_next_one_only_what_is_new
 }
 
 #[tokio::test]
-async fn a_joined_room_has_every_part_even_if_it_is_empty() {
+async fn a48_a_joined_room_has_every_part_even_if_it_is_empty() {
     let lab = Lab::shared().await;
     let alice = lab.user("alice").await;
     let room = alice.create_public_room().await;
@@ -46,7 +46,7 @@ async fn a_joined_room_has_every_part_even_if_it_is_empty() {
 }
 
 #[tokio::test]
-async fn events_come_in_the_client_format_without_a_room_id() {
+async fn a49_events_come_in_the_client_format_without_a_room_id() {
     let lab = Lab::shared().await;
     let alice = lab.user("alice").await;
     let room = alice.create_public_room().await;
@@ -69,7 +69,7 @@ async fn events_come_in_the_client_format_without_a_room_id() {
 }
 
 #[tokio::test]
-async fn a_waiting_sync_returns_as_soon_as_something_happens() {
+async fn a11_a42_a_waiting_sync_returns_as_soon_as_something_happens() {
     let lab = Lab::shared().await;
     let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
     let room = alice.create_public_room().await;
@@ -87,7 +87,7 @@ async fn a_waiting_sync_returns_as_soon_as_something_happens() {
 }
 
 #[tokio::test]
-async fn a_sync_with_nothing_to_say_waits_for_its_timeout_and_no_longer() {
+async fn a11_d2_5_a_sync_with_nothing_to_say_waits_for_its_timeout_and_no_longer() {
     let lab = Lab::shared().await;
     let alice = lab.user("alice").await;
     let mut chain = alice.v2();
@@ -125,7 +125,7 @@ async fn an_idle_answer_has_the_same_position_as_the_question() {
 }
 
 #[tokio::test]
-async fn without_a_timeout_a_sync_returns_at_once() {
+async fn a11_without_a_timeout_a_sync_returns_at_once() {
     let lab = Lab::shared().await;
     let alice = lab.user("alice").await;
     let mut chain = alice.v2();
@@ -170,7 +170,7 @@ async fn an_older_since_gives_everything_after_it_again() {
 }
 
 #[tokio::test]
-async fn both_paths_serve_the_same_stream() {
+async fn a1_d2_2_both_paths_serve_the_same_stream() {
     let lab = Lab::shared().await;
     let alice = lab.user("alice").await;
     let room = alice.create_public_room().await;
@@ -201,7 +201,7 @@ async fn what_a_client_has_written_is_in_its_next_sync() {
 }
 
 #[tokio::test]
-async fn full_state_brings_every_room_at_once() {
+async fn a14_d1_8_d2_5_full_state_brings_every_room_at_once() {
     let lab = Lab::shared().await;
     let alice = lab.user("alice").await;
     let (first, second) = (alice.create_public_room().await, alice.create_public_room().await);

@@ -20,7 +20,7 @@ async fn without_a_token_or_with_one_nobody_knows_there_is_no_sync() {
 }
 
 #[tokio::test]
-async fn a_token_may_be_in_the_query_but_not_in_both_places() {
+async fn a4_a_token_may_be_in_the_query_but_not_in_both_places() {
     let lab = Lab::shared().await;
     let alice = lab.user("alice").await;
     let token = alice.access_token.clone();
@@ -30,7 +30,7 @@ async fn a_token_may_be_in_the_query_but_not_in_both_places() {
 }
 
 #[tokio::test]
-async fn parameters_of_the_wrong_kind_are_refused() {
+async fn a11_a15_a17_parameters_of_the_wrong_kind_are_refused() {
     let lab = Lab::shared().await;
     let alice = lab.user("alice").await;
 
@@ -64,7 +64,7 @@ async fn a_since_that_was_never_given_out_is_refused() {
 }
 
 #[tokio::test]
-async fn unknown_parameters_are_ignored() {
+async fn a9_unknown_parameters_are_ignored() {
     let lab = Lab::shared().await;
     let alice = lab.user("alice").await;
 
@@ -72,7 +72,7 @@ async fn unknown_parameters_are_ignored() {
 }
 
 #[tokio::test]
-async fn every_answer_may_be_read_by_a_page_from_anywhere() {
+async fn a2_a8_every_answer_may_be_read_by_a_page_from_anywhere() {
     let lab = Lab::shared().await;
     let alice = lab.user("alice").await;
 

@@ -19,7 +19,7 @@ async fn the_timeline_limit_counts() {
 }
 
 #[tokio::test]
-async fn a_filter_by_id_does_what_the_same_filter_does_inline() {
+async fn a17_d2_3_a_filter_by_id_does_what_the_same_filter_does_inline() {
     let lab = Lab::shared().await;
     let (alice, room) = a_room_with_five_messages(&lab).await;
     let filter = json!({"room": {"timeline": {"limit": 2}}});
@@ -31,7 +31,7 @@ async fn a_filter_by_id_does_what_the_same_filter_does_inline() {
 }
 
 #[tokio::test]
-async fn two_users_with_the_same_filter_id_each_have_their_own_filter() {
+async fn a17_d2_3_two_users_with_the_same_filter_id_each_have_their_own_filter() {
     let lab = Lab::shared().await;
     let ((alice, hers), (bob, his)) =
         (a_room_with_five_messages(&lab).await, a_room_with_five_messages(&lab).await);

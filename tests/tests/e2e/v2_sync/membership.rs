@@ -150,7 +150,7 @@ async fn those_who_were_kicked_or_banned_hear_of_it_even_in_an_initial_sync() {
 }
 
 #[tokio::test]
-async fn leaving_and_coming_back_between_two_syncs_is_a_new_join() {
+async fn a46_a58_leaving_and_coming_back_between_two_syncs_is_a_new_join() {
     let lab = Lab::shared().await;
     let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
     let room = alice.create_public_room().await;
@@ -176,7 +176,7 @@ async fn leaving_and_coming_back_between_two_syncs_is_a_new_join() {
 }
 
 #[tokio::test]
-async fn joining_and_leaving_between_two_syncs_is_a_leave() {
+async fn a46_a57_joining_and_leaving_between_two_syncs_is_a_leave() {
     let lab = Lab::shared().await;
     let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
     let room = alice.create_public_room().await;

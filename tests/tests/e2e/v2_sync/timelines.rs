@@ -5,7 +5,7 @@ use tests::lab::Lab;
 use tests::matchers::{events, joined, messages, of_type, state, timeline, types};
 
 #[tokio::test]
-async fn the_state_is_the_one_at_the_start_of_the_timeline() {
+async fn a53_the_state_is_the_one_at_the_start_of_the_timeline() {
     let lab = Lab::shared().await;
     let alice = lab.user("alice").await;
     let room = alice.create_public_room().await;
@@ -30,7 +30,7 @@ async fn the_state_is_the_one_at_the_start_of_the_timeline() {
 }
 
 #[tokio::test]
-async fn a_young_room_has_its_whole_life_in_the_timeline() {
+async fn a53_a_young_room_has_its_whole_life_in_the_timeline() {
     let lab = Lab::shared().await;
     let alice = lab.user("alice").await;
     let room = alice.create_public_room().await;
@@ -44,7 +44,7 @@ async fn a_young_room_has_its_whole_life_in_the_timeline() {
 }
 
 #[tokio::test]
-async fn an_incremental_sync_has_no_state_unless_it_is_limited() {
+async fn a50_a54_an_incremental_sync_has_no_state_unless_it_is_limited() {
     let lab = Lab::shared().await;
     let alice = lab.user("alice").await;
     let room = alice.create_public_room().await;
@@ -98,7 +98,7 @@ async fn a_room_joined_since_comes_with_its_state_and_is_limited() {
 }
 
 #[tokio::test]
-async fn a_new_display_name_is_no_new_join() {
+async fn a56_d1_15_a_new_display_name_is_no_new_join() {
     let lab = Lab::shared().await;
     let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
     let room = alice.create_public_room().await;
@@ -177,7 +177,7 @@ async fn the_sender_alone_sees_the_transaction_id() {
 }
 
 #[tokio::test]
-async fn a_newcomer_sees_nothing_from_before_where_the_history_is_for_members_only() {
+async fn a59_d1_1_a_newcomer_sees_nothing_from_before_where_the_history_is_for_members_only() {
     let lab = Lab::shared().await;
     let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
     let room = alice
