@@ -3,7 +3,7 @@
 //! In: `unsigned` is cut off, and `age` and `transaction_id` out of it. Out: they are put back as they
 //! are for this device now. The body is the event minus `unsigned`.
 
-use crate::json::{Object, ObjectWriter};
+use crate::json::Object;
 
 /// What goes back into an event when it is served.
 #[derive(Clone, Copy, Debug, Default)]
@@ -71,19 +71,16 @@ pub(crate) fn write_presence(
     else {
         return out.extend_from_slice(event);
     };
+    let Ok(members) = Object::parse(content.get()) else { return out.extend_from_slice(event) };
+    let ago = now.saturating_sub(last_active_ts).max(0);
     let mut new_content = Vec::with_capacity(content.get().len() + 32);
-    if let Ok(members) = Object::parse(content.get()) {
-        let mut writer = ObjectWriter::new(&mut new_content);
-        for (key, value) in members.members() {
-            writer.raw(&key, value.get().as_bytes());
-        }
-        let ago = now.saturating_sub(last_active_ts).max(0);
-        writer.raw("last_active_ago", ago.to_string().as_bytes());
-        writer.end();
-        object.write_replacing("content", &new_content, out);
-    } else {
-        out.extend_from_slice(event);
+    let any = members.write_without(&["last_active_ago"], &mut new_content);
+    new_content.pop();
+    if any {
+        new_content.push(b',');
     }
+    new_content.extend_from_slice(format!("\"last_active_ago\":{ago}}}").as_bytes());
+    object.write_replacing("content", &new_content, out);
 }
 
 #[cfg(test)]
@@ -131,5 +128,17 @@ mod tests {
         write_presence(event, Some(1_000), 3_500, &mut out);
         let expected = r#"{"type":"m.presence","content":{"presence":"online","last_active_ago":2500},"sender":"@a:b"}"#;
         assert_eq!(String::from_utf8(out).expect("text"), expected);
+
+        let mut out = Vec::new();
+        let odd = br#"{"content":{"\ud800":1e400, "last_active_ago":1}}"#;
+        write_presence(odd, Some(1_000), 3_500, &mut out);
+        let expected = r#"{"content":{"\ud800":1e400,"last_active_ago":2500}}"#;
+        assert_eq!(String::from_utf8(out).expect("text"), expected);
+        let mut out = Vec::new();
+        write_presence(br#"{"content":{}}"#, Some(1_000), 3_500, &mut out);
+        assert_eq!(
+            String::from_utf8(out).expect("text"),
+            r#"{"content":{"last_active_ago":2500}}"#
+        );
     }
 }

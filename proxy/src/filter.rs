@@ -3,6 +3,7 @@
 //! Pure: a filter is parsed, and asked about events. Unknown keys are ignored. Shapes:
 //! <https://spec.matrix.org/v1.16/client-server-api/#filtering>.
 
+mod field_paths;
 mod pattern;
 
 use serde::{
@@ -12,6 +13,7 @@ use serde::{
 
 use crate::error::Error;
 
+pub(crate) use self::field_paths::FieldPaths;
 use self::pattern::Patterns;
 
 /// Events a room where the filter names no limit, as Synapse has it.
@@ -29,6 +31,8 @@ pub(crate) struct Filter {
     /// Presence.
     #[serde(deserialize_with = "object")]
     pub(crate) presence: EventFilter,
+    /// Which fields of the events of rooms.
+    pub(crate) event_fields: FieldPaths,
     /// Rooms.
     #[serde(deserialize_with = "object")]
     pub(crate) room: RoomFilter,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use store::{InboxSeq, Position, RoomHead, Section, StateEvent, StoredReceipt};
+use store::{InboxSeq, Position, RoomHead, Section, StoredReceipt};
 
 use crate::{
     account::MemoryId,
@@ -92,7 +92,7 @@ impl<'a> Writer<'a> {
             Section::Leave => {
                 let mut object = ObjectWriter::new(out);
                 self.timeline(view, object.key("timeline"));
-                room_state(&view.state, object.key(self.wishes.state_form.key()));
+                self.state(view, object.key(self.wishes.state_form.key()));
                 self.account_data(view, object.key("account_data"));
                 object.end();
             }
@@ -109,7 +109,7 @@ impl<'a> Writer<'a> {
     fn joined(&self, view: &RoomView, out: &mut Vec<u8>) {
         let mut object = ObjectWriter::new(out);
         self.timeline(view, object.key("timeline"));
-        room_state(&view.state, object.key(self.wishes.state_form.key()));
+        self.state(view, object.key(self.wishes.state_form.key()));
         self.account_data(view, object.key("account_data"));
         self.ephemeral(view, object.key("ephemeral"));
         self.counts(&view.wanted.head, &mut object);
@@ -125,7 +125,7 @@ impl<'a> Writer<'a> {
                 age: event.age_ts.map(|age_ts| self.now.saturating_sub(age_ts).max(0)),
                 transaction_id: event.transaction_id.as_deref(),
             };
-            write_event(&event.body, unsigned, out);
+            self.event(&event.body, unsigned, out);
         });
         let limited: &[u8] = if view.timeline.limited { b"true" } else { b"false" };
         object.raw("limited", limited);
@@ -145,6 +145,26 @@ impl<'a> Writer<'a> {
             object.key("prev_batch"),
         );
         object.end();
+    }
+
+    fn state(&self, view: &RoomView, out: &mut Vec<u8>) {
+        events(out, |out| {
+            write_list(&view.state, out, |event, out| {
+                let stored = event.unsigned.as_deref();
+                self.event(&event.body, Unsigned { stored, ..Unsigned::default() }, out);
+            });
+        });
+    }
+
+    /// Writes an event of a room, or the fields of it that the filter asks for.
+    fn event(&self, body: &[u8], unsigned: Unsigned<'_>, out: &mut Vec<u8>) {
+        let fields = &self.wishes.filter.event_fields;
+        if fields.admit_everything() {
+            return write_event(body, unsigned, out);
+        }
+        let mut whole = Vec::with_capacity(body.len() + 128);
+        write_event(body, unsigned, &mut whole);
+        fields.write(&whole, out);
     }
 
     fn account_data(&self, view: &RoomView, out: &mut Vec<u8>) {
@@ -208,15 +228,6 @@ impl<'a> Writer<'a> {
         }
         object.end();
     }
-}
-
-fn room_state(state: &[StateEvent], out: &mut Vec<u8>) {
-    events(out, |out| {
-        write_list(state, out, |event, out| {
-            let stored = event.unsigned.as_deref();
-            write_event(&event.body, Unsigned { stored, ..Unsigned::default() }, out);
-        });
-    });
 }
 
 /// Writes `{"events": …}`.

@@ -9,6 +9,7 @@ mod basics;
 mod e2ee;
 mod ephemeral;
 mod errors;
+mod filter_rules;
 mod filters;
 mod lazy_members;
 mod membership;

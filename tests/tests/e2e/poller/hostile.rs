@@ -79,7 +79,7 @@ async fn a_room_that_is_no_room_does_not_stop_the_others() {
 }
 
 #[tokio::test]
-async fn events_come_through_byte_for_byte_however_odd() {
+async fn a110_events_come_through_byte_for_byte_however_odd() {
     let stage = Stage::set().await;
     let (homeserver, alice) = (&stage.homeserver, &stage.alice);
     let deep = format!("{}1{}", "[".repeat(500), "]".repeat(500));

@@ -5,7 +5,7 @@ use tests::lab::Lab;
 use tests::matchers::{content_of, events, joined, types};
 
 #[tokio::test]
-async fn global_account_data_comes_at_first_and_when_it_changes() {
+async fn a98_a99_global_account_data_comes_at_first_and_when_it_changes() {
     let lab = Lab::shared().await;
     let alice = lab.user("alice").await;
     alice.set_account_data("com.example.settings", &json!({"dark": true})).await.ok();
@@ -24,7 +24,7 @@ async fn global_account_data_comes_at_first_and_when_it_changes() {
 }
 
 #[tokio::test]
-async fn room_account_data_and_tags_come_at_first_and_when_they_change() {
+async fn a72_room_account_data_and_tags_come_at_first_and_when_they_change() {
     let lab = Lab::shared().await;
     let alice = lab.user("alice").await;
     let room = alice.create_public_room().await;
@@ -43,7 +43,7 @@ async fn room_account_data_and_tags_come_at_first_and_when_they_change() {
 }
 
 #[tokio::test]
-async fn another_device_hears_of_it() {
+async fn a98_another_device_hears_of_it() {
     let lab = Lab::shared().await;
     let alice = lab.user("alice").await;
     let laptop = lab.second_device(&alice).await;

@@ -140,7 +140,7 @@ async fn a11_without_a_timeout_a_sync_returns_at_once() {
 }
 
 #[tokio::test]
-async fn the_initial_sync_never_waits() {
+async fn a109_the_initial_sync_never_waits() {
     let lab = Lab::shared().await;
     let alice = lab.user("alice").await;
 

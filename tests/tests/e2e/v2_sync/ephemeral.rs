@@ -5,7 +5,7 @@ use tests::lab::Lab;
 use tests::matchers::{events, joined, messages, of_type, typing};
 
 #[tokio::test]
-async fn typing_starts_and_stops() {
+async fn a69_typing_starts_and_stops() {
     let lab = Lab::shared().await;
     let (alice, bob, room) = two_in_a_room(&lab).await;
     let mut chain = alice.v2();
@@ -29,7 +29,7 @@ async fn typing_starts_and_stops() {
 }
 
 #[tokio::test]
-async fn receipts_come_with_their_event_and_time() {
+async fn a70_receipts_come_with_their_event_and_time() {
     let lab = Lab::shared().await;
     let (alice, bob, room) = two_in_a_room(&lab).await;
     let event_id = alice.send(&room, "read me").await;
@@ -54,7 +54,7 @@ async fn receipts_come_with_their_event_and_time() {
 }
 
 #[tokio::test]
-async fn unread_counts_come_with_the_message_and_go_with_the_receipt() {
+async fn a73_a75_unread_counts_come_with_the_message_and_go_with_the_receipt() {
     let lab = Lab::shared().await;
     let (alice, bob, room) = two_in_a_room(&lab).await;
     let mut chain = alice.v2();

@@ -6,7 +6,7 @@ use tests::lab::Lab;
 use tests::matchers::{joined, messages, rooms_in, timeline, types};
 
 #[tokio::test]
-async fn the_timeline_limit_counts() {
+async fn a19_the_timeline_limit_counts() {
     let lab = Lab::shared().await;
     let (alice, room) = a_room_with_five_messages(&lab).await;
 
@@ -67,7 +67,7 @@ async fn a_token_does_not_depend_on_the_filter() {
 }
 
 #[tokio::test]
-async fn types_choose_and_not_types_refuse() {
+async fn a21_types_choose_and_not_types_refuse() {
     let lab = Lab::shared().await;
     let (alice, room) = a_room_with_five_messages(&lab).await;
     alice.send_event(&room, "com.example.other", json!({"body": "other"})).await.event_id();
@@ -88,7 +88,7 @@ async fn types_choose_and_not_types_refuse() {
 }
 
 #[tokio::test]
-async fn senders_choose_and_not_senders_refuse() {
+async fn a22_senders_choose_and_not_senders_refuse() {
     let lab = Lab::shared().await;
     let (alice, room) = a_room_with_five_messages(&lab).await;
     let bob = lab.user("bob").await;
@@ -123,7 +123,7 @@ async fn the_limit_applies_to_what_passes_the_filter() {
 }
 
 #[tokio::test]
-async fn rooms_choose_and_not_rooms_refuse() {
+async fn a23_rooms_choose_and_not_rooms_refuse() {
     let lab = Lab::shared().await;
     let alice = lab.user("alice").await;
     let (one, other) = (alice.create_public_room().await, alice.create_public_room().await);
@@ -146,7 +146,7 @@ async fn rooms_choose_and_not_rooms_refuse() {
 }
 
 #[tokio::test]
-async fn a_filter_for_state_leaves_the_timeline_alone_and_the_other_way_round() {
+async fn a35_a_filter_for_state_leaves_the_timeline_alone_and_the_other_way_round() {
     let lab = Lab::shared().await;
     let (alice, room) = a_room_with_five_messages(&lab).await;
 
@@ -164,7 +164,7 @@ async fn a_filter_for_state_leaves_the_timeline_alone_and_the_other_way_round() 
 }
 
 #[tokio::test]
-async fn account_data_and_presence_can_be_refused() {
+async fn a28_a29_account_data_and_presence_can_be_refused() {
     let lab = Lab::shared().await;
     let alice = lab.user("alice").await;
     alice.set_account_data("com.example.settings", &json!({"dark": true})).await.ok();

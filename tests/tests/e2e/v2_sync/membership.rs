@@ -8,7 +8,7 @@ use tests::matchers::{
 };
 
 #[tokio::test]
-async fn an_invite_comes_with_stripped_state_and_ends_with_the_join() {
+async fn a84_a85_a86_an_invite_comes_with_stripped_state_and_ends_with_the_join() {
     let lab = Lab::shared().await;
     let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
     let mut chain = bob.v2();
@@ -34,7 +34,7 @@ async fn an_invite_comes_with_stripped_state_and_ends_with_the_join() {
 }
 
 #[tokio::test]
-async fn a_rejected_invite_becomes_a_leave() {
+async fn a86_a_rejected_invite_becomes_a_leave() {
     let lab = Lab::shared().await;
     let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
     let mut chain = bob.v2();
@@ -52,7 +52,7 @@ async fn a_rejected_invite_becomes_a_leave() {
 }
 
 #[tokio::test]
-async fn a_retracted_invite_becomes_a_leave() {
+async fn a86_a_retracted_invite_becomes_a_leave() {
     let lab = Lab::shared().await;
     let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
     let mut chain = bob.v2();
@@ -68,7 +68,7 @@ async fn a_retracted_invite_becomes_a_leave() {
 }
 
 #[tokio::test]
-async fn a_knock_has_a_section_of_its_own_until_it_is_answered() {
+async fn a88_a_knock_has_a_section_of_its_own_until_it_is_answered() {
     let lab = Lab::shared().await;
     let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
     let room = alice
@@ -94,7 +94,7 @@ async fn a_knock_has_a_section_of_its_own_until_it_is_answered() {
 }
 
 #[tokio::test]
-async fn a_room_that_was_left_says_so_once_and_then_is_silent() {
+async fn a89_a92_a94_a_room_that_was_left_says_so_once_and_then_is_silent() {
     let lab = Lab::shared().await;
     let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
     let room = alice.create_public_room().await;
