@@ -17,18 +17,25 @@ pub struct Chain {
     pub client: Client,
     since: Option<String>,
     filter: Option<Value>,
+    of_any_shape: Option<&'static str>,
 }
 
 impl Chain {
     /// The chain before its first request.
     pub const fn new(client: Client) -> Self {
-        Self { client, since: None, filter: None }
+        Self { client, since: None, filter: None, of_any_shape: None }
     }
 
     /// The same chain with an inline filter on every request.
     #[must_use]
     pub fn filtered(self, filter: Value) -> Self {
         Self { filter: Some(filter), ..self }
+    }
+
+    /// The same chain, with its replies not held against the schemas, for this reason.
+    #[must_use]
+    pub fn of_any_shape(self, because: &'static str) -> Self {
+        Self { of_any_shape: Some(because), ..self }
     }
 
     /// The token that the next request will send.
@@ -44,6 +51,9 @@ impl Chain {
         }
         if let Some(filter) = &self.filter {
             request = request.filter(filter);
+        }
+        if let Some(because) = self.of_any_shape {
+            request = request.of_any_shape(because);
         }
         request
     }

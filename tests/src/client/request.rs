@@ -11,6 +11,7 @@ use reqwest::{Method, Url};
 use serde_json::Value;
 
 use super::Client;
+use crate::schema;
 use crate::wait::{PATIENCE, look_away};
 
 /// A request in the making.
@@ -23,6 +24,18 @@ pub struct Request {
     headers: Vec<(String, String)>,
     token: Option<String>,
     body: Option<Bytes>,
+    shape: Shape,
+}
+
+/// What the reply to a request is held against.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Shape {
+    /// Nothing: the endpoint is not ours, or the test looks at the reply itself.
+    Any,
+    /// A sync reply if it is a 200, else an error.
+    Sync,
+    /// Whatever it is if it is a 200, else an error.
+    Ours,
 }
 
 /// What came back.
@@ -64,6 +77,7 @@ impl Client {
             headers: Vec::new(),
             token: (!self.access_token.is_empty()).then(|| self.access_token.clone()),
             body: None,
+            shape: Shape::Any,
         }
     }
 }
@@ -112,6 +126,15 @@ impl Request {
         self
     }
 
+    /// Does not hold the reply against the schemas, which every sync otherwise does; the reason is for the reader.
+    pub fn of_any_shape(self, _because: &str) -> Self {
+        self.held_against(Shape::Any)
+    }
+
+    pub(super) fn held_against(self, shape: Shape) -> Self {
+        Self { shape, ..self }
+    }
+
     /// Sends the request; a failure of the connection fails the test.
     pub async fn send(self) -> Reply {
         let asked = format!("{} {}", self.method, self.url);
@@ -152,7 +175,26 @@ impl Request {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let raw = response.bytes().await?;
         let json = serde_json::from_slice(&raw).unwrap_or_default();
-        Ok(Reply { status, headers, raw, json, asked })
+        let reply = Reply { status, headers, raw, json, asked };
+        self.shape.check(&reply);
+        Ok(reply)
+    }
+}
+
+impl Shape {
+    fn check(self, reply: &Reply) {
+        let fault = match (self, reply.status) {
+            (Self::Any, _) | (Self::Ours, 200) => None,
+            (Self::Sync, 200) => schema::faults_of_sync(&reply.json),
+            (Self::Sync | Self::Ours, status) => schema::faults_of_error(status, &reply.json),
+        };
+        if let Some(fault) = fault {
+            let Reply { asked, status, .. } = reply;
+            panic!(
+                "{asked} answered {status} in a shape that no client expects\n{fault}\n{}",
+                reply.body_text()
+            );
+        }
     }
 }
 

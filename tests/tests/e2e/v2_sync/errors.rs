@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use tests::lab::Lab;
+use tests::scripted_homeserver::{Canned, ScriptedHomeserver, messages_in, nothing_new};
 
 #[tokio::test]
 async fn without_a_token_or_with_one_nobody_knows_there_is_no_sync() {
@@ -103,4 +104,24 @@ async fn a2_a8_every_answer_may_be_read_by_a_page_from_anywhere() {
     assert_eq!(preflight.header_values("access-control-allow-origin"), ["*"]);
     let allowed = preflight.header_values("access-control-allow-headers").join(", ").to_lowercase();
     assert!(allowed.contains("authorization") && allowed.contains("content-type"), "{allowed}");
+}
+
+/// The fixture itself sees to it that no test passes on a reply of the wrong shape; here it is given some.
+#[tokio::test]
+async fn d3_every_sync_reply_is_held_against_the_schemas() {
+    let homeserver = ScriptedHomeserver::start().await;
+    let alice = homeserver.device(&homeserver.url(), "@alice:scripted", "PHONE");
+    let check = async |status: u16, body: &str, passes: bool| {
+        homeserver.on_path("/_matrix/client/v3/sync", Canned::bytes(status, body.to_owned()));
+        let alice = alice.on_new_connections();
+        let sent = tokio::spawn(async move { alice.sync().send().await.status }).await;
+        assert_eq!(sent.is_ok(), passes, "{status} {body}");
+    };
+    check(200, &nothing_new("s1").to_string(), true).await;
+    check(200, &messages_in("!room:scripted", "s1", &["hello"]).to_string(), true).await;
+    check(200, r#"{"next_batch": "s1"}"#, false).await;
+    check(200, "no JSON", false).await;
+    check(400, r#"{"errcode": "M_UNKNOWN", "error": "no such since"}"#, true).await;
+    check(400, r#"{"error": "no such since"}"#, false).await;
+    check(502, "<html>", false).await;
 }
