@@ -92,6 +92,15 @@ impl Lab {
         client.at(&self.synapse.url())
     }
 
+    /// Stops the proxy and starts it again; `meanwhile` begins when nobody listens.
+    pub async fn while_the_proxy_restarts<T>(&self, meanwhile: impl Future<Output = T>) -> T {
+        if past_the_proxy() {
+            return meanwhile.await;
+        }
+        self.proxy.stop().await;
+        tokio::join!(meanwhile, self.proxy.start_again()).0
+    }
+
     async fn log_in(&self, localpart: &str, device_id: &str) -> Client {
         Client::login(&self.url(), localpart, PASSWORD, device_id).await
     }

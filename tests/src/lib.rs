@@ -23,6 +23,7 @@ pub mod paths;
 pub mod postgres;
 pub mod proxy;
 pub mod random;
+pub mod real_client;
 pub mod schema;
 pub mod scripted_homeserver;
 pub mod session;

@@ -1,4 +1,6 @@
-//! A client library that nobody here wrote, unmodified: matrix-nio, driven by `tests/clients/nio_client.py`.
+//! Client libraries that nobody here wrote, unmodified: matrix-nio and matrix-js-sdk.
+
+mod encryption;
 
 use std::process::Stdio;
 
@@ -6,6 +8,7 @@ use serde_json::{Value, json};
 use tests::lab::Lab;
 use tests::matchers::{joined, messages};
 use tests::paths;
+use tests::real_client::nio_python;
 use tests::synapse::PASSWORD;
 use tokio::process::Command;
 
@@ -22,9 +25,7 @@ async fn matrix_nio_logs_in_syncs_sends_and_receives() {
     let mut chain = bob.v2();
     chain.until("the rooms", |reply| joined(reply, &known).is_object().then_some(())).await;
 
-    let python = paths::repository().join(".dev/nio/bin/python");
-    assert!(python.exists(), "matrix-nio is not installed: run tests/setup nio");
-    let nio = Command::new(python)
+    let nio = Command::new(nio_python())
         .arg(paths::repository().join("tests/clients/nio_client.py"))
         .args([&lab.url(), &alice.user_id, PASSWORD, &known, &invited])
         .stdin(Stdio::null())
