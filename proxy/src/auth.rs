@@ -120,20 +120,34 @@ pub(crate) async fn authenticate(
     state: &Arc<State>,
     access_token: AccessToken,
 ) -> Result<Requester, Error> {
+    let requester = identify(state, access_token).await?;
+    poll_for(state, &requester);
+    Ok(requester)
+}
+
+/// Finds out whose a token is, and no more.
+pub(crate) async fn identify(
+    state: &Arc<State>,
+    access_token: AccessToken,
+) -> Result<Requester, Error> {
     let hash = state.sealer.hash(&access_token);
     let known = state.token_cache.known.get(&hash).map(|known| Arc::clone(&known));
     let known = match known {
         Some(known) if known.accepted.borrow().elapsed() < TRUST => known,
         stale => ask_upstream(state, &access_token, &hash, stale).await?,
     };
-    known.device.use_token(&access_token);
-    poller::ensure(state, &known.account, &known.device);
     Ok(Requester {
         account: Arc::clone(&known.account),
         device: Arc::clone(&known.device),
         access_token,
         valid: known.valid.subscribe(),
     })
+}
+
+/// Sees to it that the requester's device is polled, with the token that it has just used.
+pub(crate) fn poll_for(state: &Arc<State>, requester: &Requester) {
+    requester.device.use_token(&requester.access_token);
+    poller::ensure(state, &requester.account, &requester.device);
 }
 
 /// Goes on polling for the device of a stored token, as before a restart: its client has used it, and

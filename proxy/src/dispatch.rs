@@ -15,7 +15,7 @@ use tracing::Instrument;
 
 use crate::body::{Body, BoxError};
 use crate::error::{Error, json_response};
-use crate::passthrough::{self, Extent, Place};
+use crate::passthrough::{self, Extent, Paged, Place};
 use crate::peer::Peer;
 use crate::router::{Forwarding, Route, route};
 use crate::state::State;
@@ -84,12 +84,18 @@ async fn answer(
         Route::Logout => passthrough::log_out(state, boxed(request), peer, Extent::This).await,
         Route::LogoutAll => passthrough::log_out(state, boxed(request), peer, Extent::All).await,
         Route::Messages { room_id } => {
-            passthrough::messages(state, boxed(request), peer, &room_id).await
+            passthrough::messages(state, boxed(request), peer, &room_id, Paged::Messages).await
+        }
+        Route::Relations { room_id } => {
+            passthrough::messages(state, boxed(request), peer, &room_id, Paged::Relations).await
         }
         Route::Members { room_id } => {
             passthrough::members(state, boxed(request), peer, &room_id).await
         }
-        Route::KeyChanges => passthrough::key_changes(state, boxed(request), peer).await,
+        Route::KeyChanges => {
+            passthrough::batch_tokens(state, boxed(request), peer, &["from", "to"]).await
+        }
+        Route::Events => passthrough::batch_tokens(state, boxed(request), peer, &["from"]).await,
         Route::Forget { room_id } => {
             passthrough::write(state, boxed(request), peer, Some(&room_id)).await
         }

@@ -7,7 +7,7 @@ mod field_paths;
 mod pattern;
 
 use serde::{
-    Deserialize, Deserializer,
+    Deserialize, Deserializer, Serialize,
     de::{DeserializeOwned, Error as _},
 };
 
@@ -60,17 +60,25 @@ pub(crate) struct RoomFilter {
     pub(crate) account_data: EventFilter,
 }
 
-/// Which events.
-#[derive(Clone, Debug, Default, Deserialize)]
+/// Which events. Written out, it asks for the same of a homeserver in rooms that it admits.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub(crate) struct EventFilter {
+    #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     types: Option<Patterns>,
+    #[serde(skip_serializing_if = "Patterns::is_empty")]
     not_types: Patterns,
+    #[serde(skip_serializing_if = "Option::is_none")]
     senders: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     not_senders: Vec<String>,
+    #[serde(skip_serializing)]
     rooms: Option<Vec<String>>,
+    #[serde(skip_serializing)]
     not_rooms: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     contains_url: Option<bool>,
     /// Members only as they matter to the timeline.
     pub(crate) lazy_load_members: bool,

@@ -36,6 +36,13 @@ pub(crate) enum Route {
         /// The room, decoded.
         room_id: String,
     },
+    /// `GET …/rooms/{room_id}/relations/**`
+    Relations {
+        /// The room, decoded.
+        room_id: String,
+    },
+    /// `GET …/events`
+    Events,
     /// `GET …/rooms/{room_id}/members`
     Members {
         /// The room, decoded.
@@ -96,7 +103,11 @@ pub(crate) fn route(method: &Method, raw_path: &str, forwarding: Forwarding) -> 
             ["rooms", room_id, "members"] if get => {
                 Route::Members { room_id: (*room_id).to_owned() }
             }
+            ["rooms", room_id, "relations", _, ..] if get => {
+                Route::Relations { room_id: (*room_id).to_owned() }
+            }
             ["keys", "changes"] if get => Route::KeyChanges,
+            ["events"] if get => Route::Events,
             ["rooms", room_id, "forget"] if post => {
                 Route::Forget { room_id: (*room_id).to_owned() }
             }

@@ -5,6 +5,7 @@
 //! means: it hands bodies back as bytes.
 
 mod address;
+mod aside;
 mod client;
 mod error;
 mod probe;
@@ -13,6 +14,7 @@ mod tls;
 mod token;
 
 pub use self::address::{Address, AddressError};
+pub(crate) use self::aside::{aside, unlike_any_other};
 pub(crate) use self::client::{Client, SyncQuery};
 pub use self::error::Error;
 pub use self::probe::{Probe, probe};

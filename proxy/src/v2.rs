@@ -4,6 +4,7 @@
 
 mod answer;
 mod filters;
+mod migration;
 mod request;
 mod rooms;
 pub(crate) mod sync;

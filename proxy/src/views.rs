@@ -5,6 +5,7 @@
 //! loaded for many rooms at once.
 
 mod event_fields;
+mod look_back;
 mod room;
 mod state;
 mod timeline;
@@ -13,6 +14,7 @@ use store::{Position, RoomHead};
 
 pub(crate) use self::{
     event_fields::EventFields,
+    look_back::LookBack,
     room::{RoomView, View, load},
     timeline::TimelineView,
 };
@@ -22,8 +24,9 @@ pub(crate) use self::{
 pub(crate) enum Extent {
     /// Everything that is retained since the last hard cut: the client knows nothing of the room.
     Whole {
-        /// The room is new to a client that knows others: its timeline counts as limited.
-        newly_joined: bool,
+        /// The position of a client that knows other rooms. Here the timeline counts as limited; it holds nothing
+        /// from before, which the client may have been told when the user was in the room in former times.
+        since: Option<Position>,
     },
     /// What came after a position, that of a `since`.
     Since {
@@ -68,7 +71,9 @@ impl Wanted {
     /// Events of polls after this position only.
     fn timeline_after(&self) -> Position {
         match self.extent {
-            Extent::Whole { .. } => before(self.head.segment_pos),
+            Extent::Whole { since } => {
+                before(self.head.segment_pos).max(since.unwrap_or(Position(0)))
+            }
             Extent::Since { since, cut, .. } => cut.map_or(since, |cut| since.max(before(cut))),
         }
     }
@@ -76,7 +81,7 @@ impl Wanted {
     /// Whether events are missing before everything that may be shown.
     fn is_cut(&self) -> bool {
         match self.extent {
-            Extent::Whole { newly_joined } => newly_joined || self.head.segment_limited,
+            Extent::Whole { since } => since.is_some() || self.head.segment_limited,
             Extent::Since { cut, .. } => cut.is_some(),
         }
     }

@@ -99,6 +99,28 @@ impl Store {
         Ok(timelines)
     }
 
+    /// The IDs of all events that polls after `since` brought in timelines.
+    pub async fn event_ids_after(
+        &self,
+        account_id: AccountId,
+        since: Position,
+    ) -> Result<Vec<String>, Error> {
+        let rows = self
+            .query(
+                "timelines::event_ids_after",
+                "-- timelines::event_ids_after
+                SELECT b.event_id
+                FROM room_updates u
+                JOIN timeline_events e
+                    ON e.account_id = $1 AND e.room_nid = u.room_nid AND e.pos = u.pos
+                JOIN event_bodies b ON b.body_id = e.body_id
+                WHERE u.account_id = $1 AND u.pos > $2",
+                &[&account_id.0, &since.0],
+            )
+            .await?;
+        Ok(rows.iter().map(|row| row.get("event_id")).collect())
+    }
+
     /// Upstream's `next_batch` of the last poll at or before `pos`.
     pub async fn next_batch_at(
         &self,

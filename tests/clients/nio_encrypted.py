@@ -109,14 +109,15 @@ class Driven:
             "undecryptable": self.undecryptable,
         }
 
+    async def devices(self, user_id):
+        return sorted(self.client.device_store[user_id])
+
     async def state(self):
         """What is known beside the rooms."""
         if self.syncing.done():
             self.syncing.result()
-        devices = {user: sorted(ids) for user, ids in self.client.device_store.items()}
         return {
             "errors": self.errors,
-            "devices": devices,
             "key_count": self.client.olm.uploaded_key_count,
             "uploads": self.uploads,
         }
@@ -132,7 +133,7 @@ async def main(homeserver, user_id, password, device_id, store):
     store.mkdir(parents=True, exist_ok=True)
     driven = Driven(homeserver, user_id, device_id, store)
     print(json.dumps({"ok": await driven.start(password)}), flush=True)
-    commands = {name: getattr(driven, name) for name in ("join", "send", "room", "state")}
+    commands = {name: getattr(driven, name) for name in ("join", "send", "room", "devices", "state")}
     while line := await asyncio.to_thread(sys.stdin.readline):
         command = json.loads(line)
         try:

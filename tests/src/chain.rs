@@ -38,6 +38,12 @@ impl Chain {
         Self { of_any_shape: Some(because), ..self }
     }
 
+    /// The same chain, gone on with by another client: one at another server, say.
+    #[must_use]
+    pub fn moved_to(self, client: &Client) -> Self {
+        Self { client: client.clone(), ..self }
+    }
+
     /// The token that the next request will send.
     pub fn since(&self) -> &str {
         self.since.as_deref().expect("the chain has begun")

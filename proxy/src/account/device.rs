@@ -166,6 +166,11 @@ impl Device {
         self.polled.subscribe()
     }
 
+    /// Whether upstream has told this device's own part at least once.
+    pub(crate) fn is_polled(&self) -> bool {
+        *self.polled.borrow()
+    }
+
     /// A poll that covers this many of the account's writes is stored.
     pub(crate) fn cover(&self, writes: u64) {
         self.covered.send_replace(writes);

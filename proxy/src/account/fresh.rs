@@ -14,6 +14,12 @@ use super::{Account, Device};
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Account {
+    /// Waits until a poll that begins now is stored, as if the account had just written something.
+    pub(crate) async fn poll_afresh(&self, device: &Arc<Device>) {
+        self.has_written();
+        self.cover_writes(device).await;
+    }
+
     /// Waits until the account's writes so far are stored, in its rooms and in the device's own part.
     pub(super) async fn cover_writes(&self, device: &Arc<Device>) {
         let writes = self.writes();

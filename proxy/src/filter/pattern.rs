@@ -1,9 +1,9 @@
 //! Event types with wildcards: `*` stands for any sequence of characters, anywhere.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// A list of types, some with wildcards.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(super) struct Patterns(Vec<String>);
 
 impl Patterns {

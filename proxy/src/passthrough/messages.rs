@@ -1,5 +1,9 @@
-//! `GET /_matrix/client/v3/rooms/{roomId}/messages`
-//! <https://spec.matrix.org/v1.16/client-server-api/#get_matrixclientv3roomsroomidmessages>
+//! Pages of a room's history:
+//!
+//! - `GET /_matrix/client/v3/rooms/{roomId}/messages`
+//!   <https://spec.matrix.org/v1.16/client-server-api/#get_matrixclientv3roomsroomidmessages>
+//! - `GET /_matrix/client/v1/rooms/{roomId}/relations/{eventId}/**`
+//!   <https://spec.matrix.org/v1.16/client-server-api/#get_matrixclientv1roomsroomidrelationseventid>
 //!
 //! Forwarded, with tokens of ours in `from` and `to` replaced by the homeserver's.
 //!
@@ -33,8 +37,40 @@ use crate::state::State;
 use crate::sync_token::locate;
 use crate::token;
 
-/// What the specification says for a missing `limit`.
-const DEFAULT_LIMIT: usize = 10;
+/// What is paged through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Paged {
+    /// `/messages`
+    Messages,
+    /// `/relations`
+    Relations,
+}
+
+impl Paged {
+    /// What a missing `limit` means: for messages by the specification, for relations to Synapse.
+    fn default_limit(self) -> usize {
+        match self {
+            Self::Messages => 10,
+            Self::Relations => 5,
+        }
+    }
+
+    /// What a missing `dir` means.
+    fn default_direction(self) -> Direction {
+        match self {
+            Self::Messages => Direction::Forth,
+            Self::Relations => Direction::Back,
+        }
+    }
+
+    /// The field of the answer that repeats `from`.
+    fn start(self) -> &'static str {
+        match self {
+            Self::Messages => "start",
+            Self::Relations => "prev_batch",
+        }
+    }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Direction {
@@ -68,8 +104,9 @@ pub(crate) async fn messages(
     request: Request<Body>,
     peer: Peer,
     room_id: &str,
+    paged: Paged,
 ) -> Result<Response<Body>, Error> {
-    let Some(asked) = Asked::read(request.uri().query().unwrap_or_default()) else {
+    let Some(asked) = Asked::read(request.uri().query().unwrap_or_default(), paged) else {
         return state.forwarder.forward(request, peer).await;
     };
     let (mut parts, _empty) = request.into_parts();
@@ -86,7 +123,8 @@ pub(crate) async fn messages(
         }
         let (head, body) = response.into_parts();
         let body = buffer::read(body).await?;
-        let Some(page) = std::str::from_utf8(&body).ok().and_then(Page::read) else {
+        let text = std::str::from_utf8(&body).ok();
+        let Some(page) = text.and_then(|text| Page::read(text, paged.start())) else {
             return Ok(buffer::with_body(head, body));
         };
         match page.limit_for(asked.limit, &translated.unwanted) {
@@ -137,7 +175,7 @@ async fn translate(
 impl Asked {
     /// Reads a query. Without a token of ours, or with parameters that the homeserver will refuse, there is nothing to
     /// translate.
-    fn read(text: &str) -> Option<Self> {
+    fn read(text: &str, paged: Paged) -> Option<Self> {
         let ours = |name| {
             query::get(text, name).filter(|token| token::is_ours(token)).map(Cow::into_owned)
         };
@@ -147,12 +185,13 @@ impl Asked {
         }
         let direction = match query::get(text, "dir").as_deref() {
             Some("b") => Direction::Back,
-            Some("f") | None => Direction::Forth,
+            Some("f") => Direction::Forth,
+            None => paged.default_direction(),
             Some(_) => return None,
         };
         let limit = match query::get(text, "limit") {
             Some(limit) => limit.parse().ok()?,
-            None => DEFAULT_LIMIT,
+            None => paged.default_limit(),
         };
         Some(Self { from, to, direction, limit })
     }
@@ -183,7 +222,7 @@ mod tests {
                     direction,
                     limit,
                 });
-                assert_eq!(Asked::read(query), expected, "{query}");
+                assert_eq!(Asked::read(query, Paged::Messages), expected, "{query}");
             };
         check("from=v2_a&dir=b&limit=30", Some((Some("v2_a"), None, Direction::Back, 30)));
         check("from=v2_a", Some((Some("v2_a"), None, Direction::Forth, 10)));

@@ -102,8 +102,35 @@ fn room_ids_are_decoded_once() {
         "/_matrix/client/v3/rooms/!a:b/members",
         &Route::Members { room_id: "!a:b".to_owned() },
     );
+    let relations = Route::Relations { room_id: "!a:b".to_owned() };
+    check("GET", "/_matrix/client/v1/rooms/!a:b/relations/%241/m.thread", &relations);
+    check("GET", "/_matrix/client/unstable/rooms/!a%3Ab/relations/$1", &relations);
     check("GET", "/_matrix/client/v3/rooms/!a:b/joined_members", &Route::PassThrough);
     check("POST", "/_matrix/client/v3/rooms/!a:b/messages", &Route::Write);
+}
+
+#[test]
+fn endpoints_with_tokens_of_their_own_pass() {
+    for path in [
+        "publicRooms",
+        "notifications",
+        "initialSync",
+        "rooms/!a:b/initialSync",
+        "rooms/!a:b/context/$1",
+        "rooms/!a:b/threads",
+        "rooms/!a:b/hierarchy",
+        "rooms/!a:b/event/$1",
+        "user_directory/search",
+        "org.matrix.msc3814.v1/dehydrated_device/D/events",
+        "events/$1",
+    ] {
+        for version in ["r0", "v1", "v3", "unstable", "api/v1"] {
+            check("GET", &format!("/_matrix/client/{version}/{path}"), &Route::PassThrough);
+        }
+    }
+    for version in ["r0", "v3", "api/v1"] {
+        check("GET", &format!("/_matrix/client/{version}/events"), &Route::Events);
+    }
 }
 
 #[test]

@@ -30,6 +30,9 @@ const MEMBERS: Duration = Duration::from_mins(5);
 /// A first sync of a large account takes the homeserver minutes.
 const FIRST_SYNC: Duration = Duration::from_mins(15);
 
+/// A sync that no client's position hangs on may take its time, but less than a first one.
+const OTHER_SYNC: Duration = Duration::from_mins(5);
+
 /// What the homeserver may take for its answer beyond the time that it was asked to wait.
 const SYNC_GRACE: Duration = Duration::from_mins(1);
 
@@ -104,6 +107,11 @@ impl Client {
             FIRST_SYNC
         };
         self.get(Some(token), &sync_path(query), patience).await
+    }
+
+    /// `GET /_matrix/client/v3/sync` with a query of the caller's, for an answer that is no poll's.
+    pub(crate) async fn sync_with(&self, token: &AccessToken, query: &str) -> Result<Bytes, Error> {
+        self.get(Some(token), &format!("/_matrix/client/v3/sync?{query}"), OTHER_SYNC).await
     }
 
     /// `GET /_matrix/client/v3/rooms/{roomId}/members`, as of `at` (one of upstream's own tokens) if given.

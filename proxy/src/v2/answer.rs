@@ -11,13 +11,13 @@ use crate::{
     error::Error,
     filter::{Filter, Seen},
     state::State,
-    views::{self, RoomView, View, Wanted},
+    views::{self, LookBack, RoomView, View, Wanted},
 };
 
 use super::{request::StateForm, rooms};
 
 /// To-device messages an answer.
-const INBOX_LIMIT: usize = 100;
+pub(super) const INBOX_LIMIT: usize = 100;
 
 /// Everything of an answer but its rooms.
 pub(super) struct Top {
@@ -68,29 +68,32 @@ pub(super) struct Wishes {
     pub(super) known_members: Arc<KnownMembers>,
 }
 
-/// Gathers everything but the rooms, up to `pos`.
+/// Gathers everything but the rooms, up to `pos`; with `full_state` not only what changed.
 pub(super) async fn top(
     state: &State,
     requester: &Requester,
     standing: Standing,
     filter: &Filter,
     pos: Position,
+    full_state: bool,
 ) -> Result<Top, Error> {
     let account_id = requester.account.account_id;
     let device = &requester.device;
-    let since = standing.since.unwrap_or(Position(0));
     let unchanged = standing.since.is_some_and(|since| since >= pos);
+    // With `full_state` the latest values come whole, as the state of rooms does.
+    let values_since = standing.since.filter(|_| !full_state).unwrap_or(Position(0));
+    let no_new_values = unchanged && !full_state;
     let account_data = async {
-        if unchanged || !filter.account_data.admits_anything() {
+        if no_new_values || !filter.account_data.admits_anything() {
             return Ok(Vec::new());
         }
-        state.store.global_account_data(account_id, since).await
+        state.store.global_account_data(account_id, values_since).await
     };
     let presence = async {
-        if unchanged || !filter.presence.admits_anything() {
+        if no_new_values || !filter.presence.admits_anything() {
             return Ok(Vec::new());
         }
-        state.store.presence(account_id, since).await
+        state.store.presence(account_id, values_since).await
     };
     let device_lists = async {
         match standing.since {
@@ -144,7 +147,7 @@ pub(super) async fn changed_rooms(
     if full_state {
         add_unchanged(state, requester, since, filter, &mut wanted).await?;
     }
-    let views = load(state, requester, wanted, wishes, pos).await?;
+    let views = load(state, requester, wanted, wishes, &LookBack::default(), pos).await?;
     Ok((pos, views.into_iter().filter(|view| full_state || has_news(view, filter)).collect()))
 }
 
@@ -170,17 +173,19 @@ async fn add_unchanged(
     Ok(())
 }
 
-/// Loads rooms as a client wants them.
+/// Loads rooms as a client wants them. All of one answer share a `look_back`.
 pub(super) async fn load(
     state: &State,
     requester: &Requester,
     wanted: Vec<Wanted>,
     wishes: &Wishes,
+    look_back: &LookBack,
     pos: Position,
 ) -> Result<Vec<RoomView>, Error> {
     let filter = &*wishes.filter;
     let nobody = KnownMembers::default();
     let view = View {
+        look_back,
         timeline: &filter.room.timeline,
         state: &filter.room.state,
         lazy_load_members: filter.room.state.lazy_load_members,

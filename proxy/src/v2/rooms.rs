@@ -12,7 +12,7 @@ pub(super) fn initial(heads: Vec<RoomHead>, filter: &RoomFilter) -> Vec<Wanted> 
     heads
         .into_iter()
         .filter(|head| is_listed(head, filter))
-        .map(|head| Wanted { head, extent: Extent::Whole { newly_joined: false } })
+        .map(|head| Wanted { head, extent: Extent::Whole { since: None } })
         .collect()
 }
 
@@ -53,12 +53,12 @@ fn extent(room: &ChangedRoom, since: Position, full_state: bool) -> Extent {
     let delta = Extent::Since { since, cut: room.cut, full_state };
     match (room.head.section, room.section_before) {
         (Section::Join, Some(Section::Join)) if !room.newly_joined => delta,
-        (Section::Join, _) => Extent::Whole { newly_joined: true },
+        (Section::Join, _) => Extent::Whole { since: Some(since) },
         (Section::Leave, Some(Section::Join)) if !room.newly_joined => delta,
         // Left already at `since`: only what is new about the leave, a ban after a kick say.
         (Section::Leave, Some(Section::Leave)) if !room.newly_joined => delta,
         // Joined and left in between, or an invite rejected: the client knows nothing of the room.
-        (Section::Leave, _) => Extent::Whole { newly_joined: true },
+        (Section::Leave, _) => Extent::Whole { since: Some(since) },
         (Section::Invite | Section::Knock, _) => delta,
     }
 }

@@ -24,12 +24,12 @@ use crate::{
     sync_token::SyncToken,
     token::{self, TokenError},
     upstream::AccessToken,
-    views::{RoomView, Wanted},
+    views::{LookBack, RoomView, Wanted},
 };
 
 use super::{
     answer::{self, Standing, Top, Wishes},
-    filters,
+    filters, migration,
     request::SyncRequest,
     rooms,
     write::Writer,
@@ -45,10 +45,17 @@ pub(crate) async fn handle(state: &Arc<State>, parts: Parts) -> Result<Response<
     let access_token = auth_header::access_token(&parts, true)?;
     let started = Instant::now();
     let early = started + DATABASE_GRACE;
-    let requester = patiently(early, || auth::authenticate(state, access_token.clone())).await?;
-    let request = SyncRequest::parse(parts.uri.query().unwrap_or_default())?;
+    let requester = patiently(early, || auth::identify(state, access_token.clone())).await?;
+    let query = parts.uri.query().unwrap_or_default();
+    let request = SyncRequest::parse(query)?;
+    let mut since = read_since(state, &requester, request.since.as_deref())?;
+    if let Since::Foreign(theirs) = &since
+        && !migration::begin(state, &requester, theirs).await?
+    {
+        since = Since::Nothing;
+    }
+    auth::poll_for(state, &requester);
     let filter = filters::resolve(state, &requester, request.filter.as_deref()).await?;
-    let token = read_since(state, &requester, request.since.as_deref())?;
     let deadline = started + request.timeout.min(state.config.max_timeout);
     requester.device.wish_presence(request.set_presence, deadline);
     state.accounts.ensure_ready(&requester, started + FIRST_POLL).await?;
@@ -56,6 +63,16 @@ pub(crate) async fn handle(state: &Arc<State>, parts: Parts) -> Result<Response<
         return Err(last_word(state, access_token).await);
     }
 
+    let token = match since {
+        Since::Nothing => None,
+        Since::Ours(token) => Some(token),
+        Since::Foreign(theirs) => {
+            if let Some(answer) = migration::answer(state, &requester, query, theirs).await? {
+                return Ok(answer);
+            }
+            None
+        }
+    };
     let known_members = requester.device.known_members.recall(members_of(&requester, token));
     let wishes = Wishes { filter, state_form: request.state_form, known_members };
     let sync = Sync { state, requester: &requester, request: &request, wishes: &wishes, deadline };
@@ -74,22 +91,26 @@ async fn last_word(state: &Arc<State>, access_token: AccessToken) -> Error {
     }
 }
 
-/// What a `since` stands for. One that the homeserver minted comes from a client that synced with it
-/// directly: it is answered as a gap, from the beginning of what is stored.
-fn read_since(
+/// What a `since` stands for.
+enum Since<'a> {
+    /// The client knows nothing.
+    Nothing,
+    /// A place in the account stream.
+    Ours(SyncToken),
+    /// A text that we did not mint: the homeserver's, from a client that synced with it directly.
+    Foreign(&'a str),
+}
+
+fn read_since<'a>(
     state: &State,
     requester: &Requester,
-    since: Option<&str>,
-) -> Result<Option<SyncToken>, Error> {
-    let Some(since) = since else { return Ok(None) };
-    let account = &requester.account;
-    match SyncToken::read(&state.tokens, account.account_id, since) {
-        Ok(token) => Ok(Some(token)),
-        Err(TokenError::Malformed) => Err(Error::UnknownPos(String::from("Invalid stream token"))),
-        Err(TokenError::Foreign) if token::is_minted_here(since) => {
-            Err(Error::UnknownPos(String::from("Invalid stream token")))
-        }
-        Err(TokenError::Foreign) => Ok(None),
+    since: Option<&'a str>,
+) -> Result<Since<'a>, Error> {
+    let Some(since) = since else { return Ok(Since::Nothing) };
+    match SyncToken::read(&state.tokens, requester.account.account_id, since) {
+        Ok(token) => Ok(Since::Ours(token)),
+        Err(TokenError::Foreign) if !token::is_minted_here(since) => Ok(Since::Foreign(since)),
+        Err(_) => Err(Error::UnknownPos(String::from("Invalid stream token"))),
     }
 }
 
@@ -187,7 +208,8 @@ impl Sync<'_> {
                 (since, Vec::new())
             };
             let filter = &self.wishes.filter;
-            let top = answer::top(self.state, self.requester, standing, filter, pos).await?;
+            let top =
+                answer::top(self.state, self.requester, standing, filter, pos, full_state).await?;
             let waits = !full_state && !top.has_news() && views.is_empty();
             if !waits || Instant::now() >= self.deadline || *shutting_down.borrow() {
                 let members = self.told(standing.members, &views);
@@ -250,7 +272,7 @@ impl Sync<'_> {
         let account_id = self.requester.account.account_id;
         let pos = self.requester.account.pos();
         let filter = &self.wishes.filter;
-        let top = answer::top(self.state, self.requester, standing, filter, pos).await?;
+        let top = answer::top(self.state, self.requester, standing, filter, pos, false).await?;
         let all = [Section::Join, Section::Invite, Section::Knock, Section::Leave];
         let heads = self.state.store.rooms_in(account_id, &all).await?;
         let wanted = rooms::initial(heads, &filter.room);
@@ -272,6 +294,7 @@ impl Sync<'_> {
             requester: self.requester.clone(),
             wishes: self.wishes.clone(),
             members,
+            look_back: LookBack::default(),
             pos,
             sender,
         };
@@ -322,6 +345,7 @@ struct RoomStream {
     wishes: Wishes,
     /// What the client will know of members when it has the answer.
     members: MemoryId,
+    look_back: LookBack,
     pos: Position,
     sender: mpsc::Sender<Result<Bytes, BoxError>>,
 }
@@ -357,6 +381,7 @@ impl RoomStream {
                     &self.requester,
                     chunk.to_vec(),
                     &self.wishes,
+                    &self.look_back,
                     self.pos,
                 );
                 let writer = Writer::new(&self.state, &self.requester, &self.wishes, self.pos);

@@ -130,20 +130,21 @@ impl<'a> Writer<'a> {
         let limited: &[u8] = if view.timeline.limited { b"true" } else { b"false" };
         object.raw("limited", limited);
         let account_id = self.requester.account.account_id;
-        let prev_batch = match view.timeline.start {
-            Some(place) => SyncToken::Before(place),
-            // Nothing is shown: going back starts from the end.
-            None => SyncToken::Batch {
-                pos: self.pos,
-                device: self.requester.device.device_nid,
-                inbox: InboxSeq(0),
-                members: MemoryId::default(),
-            },
+        let ours = || {
+            match view.timeline.start {
+                Some(place) => SyncToken::Before(place),
+                // Nothing is shown: going back starts from the end.
+                None => SyncToken::Batch {
+                    pos: self.pos,
+                    device: self.requester.device.device_nid,
+                    inbox: InboxSeq(0),
+                    members: MemoryId::default(),
+                },
+            }
+            .mint(&self.state.tokens, account_id)
         };
-        json::write_string(
-            &prev_batch.mint(&self.state.tokens, account_id),
-            object.key("prev_batch"),
-        );
+        let prev_batch = view.timeline.upstream_start.clone().unwrap_or_else(ours);
+        json::write_string(&prev_batch, object.key("prev_batch"));
         object.end();
     }
 

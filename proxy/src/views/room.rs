@@ -13,7 +13,11 @@ use crate::{
     state::State,
 };
 
-use super::{Extent, TimelineView, Wanted, state as state_view, timeline};
+use super::{
+    Extent, TimelineView, Wanted,
+    look_back::{self, LookBack},
+    state as state_view, timeline,
+};
 
 /// What a client wants to see of rooms.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +34,8 @@ pub(crate) struct View<'a> {
     pub(crate) state_after: bool,
     /// Whether receipts are wanted.
     pub(crate) receipts: bool,
+    /// How far the answer may look for timelines upstream.
+    pub(crate) look_back: &'a LookBack,
 }
 
 /// A room as a client is to see it.
@@ -87,7 +93,9 @@ pub(crate) async fn load(
             wanted,
         }
     });
-    Ok(views.collect())
+    let mut views: Vec<RoomView> = views.collect();
+    look_back::fill(state, requester, &mut views, view, now).await?;
+    Ok(views)
 }
 
 /// A client that does not lazy-load gets all members: one that took a part for the whole would encrypt

@@ -230,7 +230,7 @@ fn heroes(room: &Wanted) -> Vec<String> {
 }
 
 impl View<'_> {
-    fn admits_state(&self, room_id: &str, event: &StateEvent) -> bool {
+    pub(super) fn admits_state(&self, room_id: &str, event: &StateEvent) -> bool {
         if self.state.admits_everything_in(room_id) {
             return true;
         }

@@ -23,6 +23,8 @@ pub(crate) struct TimelineView {
     pub(crate) limited: bool,
     /// Where the timeline starts; `None` when it is empty.
     pub(crate) start: Option<Place>,
+    /// Upstream's own token for its start, where the timeline was fetched from there.
+    pub(crate) upstream_start: Option<String>,
 }
 
 /// What was found so far of one room, newest first.
@@ -97,6 +99,7 @@ pub(super) async fn load(
         let timeline = TimelineView {
             limited: more || room.is_cut(),
             start: search.found.first().map(|(event, _)| event.place),
+            upstream_start: None,
             events: search.found,
         };
         (room.head.room_nid, timeline)

@@ -1,6 +1,7 @@
 //! Client libraries that nobody here wrote, unmodified: matrix-nio and matrix-js-sdk.
 
 mod encryption;
+mod js_sdk;
 
 use std::process::Stdio;
 

@@ -112,6 +112,21 @@ async fn a_request_that_comes_while_postgres_is_away_is_answered_when_it_is_back
 }
 
 #[tokio::test]
+async fn a8_with_the_database_away_the_error_has_its_form() {
+    let lab = Lab::with_own_postgres().await;
+    let Pair { alice, chain, .. } = Pair::meet(&lab).await;
+    lab.postgres.stop();
+
+    let reply = alice.sync().send().await;
+    assert_eq!(reply.header_values("access-control-allow-origin"), ["*"]);
+    assert_eq!(reply.header_values("content-type"), ["application/json"]);
+    reply.refused(503, "M_UNKNOWN");
+
+    lab.postgres.start_again().await;
+    chain.request().send().await.ok();
+}
+
+#[tokio::test]
 async fn a_restart_of_synapse_is_not_seen_by_those_who_wait() {
     let lab = Lab::with_own_synapse().await;
     let Pair { alice, bob, room, mut chain } = Pair::meet(&lab).await;

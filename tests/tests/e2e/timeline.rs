@@ -12,7 +12,7 @@ use crate::numbered::{Progress, assert_each_once_in_order, room_number, room_tex
 const EVENTS: usize = 200;
 
 #[tokio::test]
-async fn random_limits_lose_nothing_and_repeat_nothing() {
+async fn d1_5_random_limits_lose_nothing_and_repeat_nothing() {
     let lab = Lab::shared().await;
     let (alice, bob) = (lab.user("alice").await, lab.user_on_synapse("bob").await);
     let room = alice.create_public_room().await;
@@ -38,7 +38,7 @@ async fn random_limits_lose_nothing_and_repeat_nothing() {
 }
 
 #[tokio::test]
-async fn an_initial_sync_of_any_limit_pages_back_to_the_beginning() {
+async fn d1_5_an_initial_sync_of_any_limit_pages_back_to_the_beginning() {
     let lab = Lab::shared().await;
     let (alice, bob) = (lab.user("alice").await, lab.user_on_synapse("bob").await);
     let room = alice.create_public_room().await;
@@ -87,7 +87,7 @@ async fn an_initial_sync_of_any_limit_pages_back_to_the_beginning() {
 /// its messages and one behind the last. A client with a small limit stands between them, at a place for which the
 /// homeserver has no name, and pages from there.
 #[tokio::test]
-async fn a_timeline_cut_inside_one_reply_of_the_homeserver_goes_on_exactly_there() {
+async fn d1_5_a_timeline_cut_inside_one_reply_of_the_homeserver_goes_on_exactly_there() {
     const MISSED: usize = 60;
     let lab = Lab::with_own_proxy().await;
     let (alice, bob) = (lab.user("alice").await, lab.user_on_synapse("bob").await);
@@ -126,58 +126,6 @@ async fn a_timeline_cut_inside_one_reply_of_the_homeserver_goes_on_exactly_there
             assert_complete(&format!("{kind} with limit {limit}"), &history, MISSED);
         }
     }
-}
-
-#[tokio::test]
-async fn a_sync_token_is_a_place_in_messages_in_both_directions() {
-    let lab = Lab::shared().await;
-    let alice = lab.user("alice").await;
-    let room = alice.create_public_room().await;
-    let mut chain = alice.v2();
-    alice.send(&room, "before").await;
-    chain
-        .until_reply("the first message", |reply| messages(reply, &room).contains(&"before"))
-        .await;
-    let between = chain.since().to_owned();
-    alice.send(&room, "after").await;
-    chain
-        .until_reply("the second message", |reply| messages(reply, &room).contains(&"after"))
-        .await;
-
-    let later = alice.messages_after(&room, &between, 50).send().await.ok();
-    let earlier = alice.messages_before(&room, &between, 50).send().await.ok();
-
-    let texts = |page: &serde_json::Value| -> Vec<String> {
-        page["chunk"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .filter_map(|event| event["content"]["body"].as_str().map(str::to_owned))
-            .collect()
-    };
-    assert_eq!(texts(&later), ["after"]);
-    assert_eq!(texts(&earlier), ["before"]);
-    assert_eq!(earlier["start"], between.as_str(), "`start` is the token that the client sent");
-}
-
-#[tokio::test]
-async fn members_at_a_sync_token_are_those_of_that_moment() {
-    let lab = Lab::shared().await;
-    let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
-    let room = alice.create_public_room().await;
-    let mut chain = alice.v2();
-    chain.until_reply("the room", |reply| joined(reply, &room).is_object()).await;
-    let alone = chain.since().to_owned();
-    bob.join(&room).await.ok();
-    chain.until_reply("Bob's join", |reply| joined(reply, &room).is_object()).await;
-    let together = chain.since().to_owned();
-
-    let count = async |at: &str| {
-        let reply = alice.members(&room).query("at", at).send().await.ok();
-        reply["chunk"].as_array().unwrap().len()
-    };
-    assert_eq!(count(&alone).await, 1);
-    assert_eq!(count(&together).await, 2);
 }
 
 /// Follows a room with a new random limit for every request, until the last message has come.

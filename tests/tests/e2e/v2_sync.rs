@@ -5,7 +5,9 @@
 //! <https://spec.matrix.org/v1.16/client-server-api/#get_matrixclientv3sync>
 
 mod account;
+mod account_rules;
 mod basics;
+mod context;
 mod e2ee;
 mod ephemeral;
 mod errors;
@@ -13,5 +15,13 @@ mod filter_rules;
 mod filters;
 mod lazy_members;
 mod membership;
+mod migration;
+mod parameters;
+mod receipts;
+mod sections;
 mod state_after;
 mod timelines;
+mod transitions;
+mod visibility;
+mod waiting;
+mod whose;

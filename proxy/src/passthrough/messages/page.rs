@@ -18,12 +18,12 @@ pub(super) struct Page<'a> {
 }
 
 impl<'a> Page<'a> {
-    /// Reads a page, if the text is one.
-    pub(super) fn read(text: &'a str) -> Option<Self> {
+    /// Reads a page, if the text is one. The field named `start` repeats where it begins.
+    pub(super) fn read(text: &'a str, start: &str) -> Option<Self> {
         let answer = Object::parse(text).ok()?;
         let chunk = answer.get("chunk")?;
         let events = serde_json::from_str(chunk.get()).ok()?;
-        Some(Self { text, start: answer.get("start"), chunk, events })
+        Some(Self { text, start: answer.get(start), chunk, events })
     }
 
     /// If more than `wanted` events remain without the unwanted ones: how many to ask for so that exactly `wanted` do.
@@ -81,7 +81,7 @@ mod tests {
     fn the_exact_limit_is_found() {
         let check = |ids: &str, unwanted: &str, wanted: usize, expected: Option<usize>| {
             let text = page(ids);
-            let page = Page::read(&text).expect("the test's page is good");
+            let page = Page::read(&text, "start").expect("the test's page is good");
             assert_eq!(
                 page.limit_for(wanted, &set(unwanted)),
                 expected,
@@ -104,7 +104,7 @@ mod tests {
     fn dropped_events_leave_the_others_as_they_were() {
         let check = |ids: &str, unwanted: &str, expected: &str| {
             let text = page(ids);
-            let rewritten = Page::read(&text)
+            let rewritten = Page::read(&text, "start")
                 .expect("the test's page is good")
                 .rewritten(&set(unwanted), Some("v2_a"));
             let expected = page(expected).replace("\"s9\"", "\"v2_a\"");
@@ -118,7 +118,7 @@ mod tests {
         check("xaybz", "xyz", "ab");
         check("xyz", "xyz", "");
         assert_eq!(
-            Page::read(&page("a")).map(|page| page.rewritten(&set(""), None)),
+            Page::read(&page("a"), "start").map(|page| page.rewritten(&set(""), None)),
             Some(page("a"))
         );
     }
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn what_is_no_page_is_left_alone() {
         for text in ["", "<html>", "[]", "{}", r#"{"chunk":{}}"#] {
-            assert!(Page::read(text).is_none(), "{text}");
+            assert!(Page::read(text, "start").is_none(), "{text}");
         }
     }
 }

@@ -83,6 +83,47 @@ async fn nio_with_encryption_reads_every_message_across_restarts_and_on_a_new_de
     }
 }
 
+#[tokio::test]
+async fn js_sdk_and_nio_read_what_the_other_encrypts() {
+    let lab = Lab::with_own_proxy().await;
+    let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
+    let room = encrypted_room(&bob, &[&alice]).await;
+    let store = paths::scratch("nio-store");
+    let (url, alice_id) = (lab.url(), &alice.user_id);
+    let (mut js, mut js2, mut nio) = tokio::join!(
+        RealClient::js_sdk(&url, alice_id, "JS"),
+        RealClient::js_sdk(&url, alice_id, "JSSECOND"),
+        RealClient::nio(&url, &bob.user_id, "NIO", &store),
+    );
+    for device in ["JS", "JSSECOND"] {
+        knows_device(&mut nio, &alice, device).await;
+    }
+    // The SDK asks for the devices of others when it first encrypts for them, and for its own at once.
+    knows_device(&mut js, &alice, "JSSECOND").await;
+    knows_device(&mut js2, &alice, "JS").await;
+
+    // Each speaks when it has read what came before: the SDK shows its own message where it stood when it was sent.
+    let mut said = Vec::new();
+    let everyone_reads =
+        async |said: &[Said], js: &mut RealClient, js2: &mut RealClient, nio: &mut RealClient| {
+            for client in [js, js2, nio] {
+                read(client, &room, said).await;
+            }
+        };
+    say(&mut said, &mut js, &room, "one").await;
+    everyone_reads(&said, &mut js, &mut js2, &mut nio).await;
+    say(&mut said, &mut nio, &room, "two").await;
+    everyone_reads(&said, &mut js, &mut js2, &mut nio).await;
+    say(&mut said, &mut js2, &room, "three").await;
+    everyone_reads(&said, &mut js, &mut js2, &mut nio).await;
+    lab.while_the_proxy_restarts(say(&mut said, &mut nio, &room, "four")).await;
+    everyone_reads(&said, &mut js, &mut js2, &mut nio).await;
+    say(&mut said, &mut js, &room, "five").await;
+    everyone_reads(&said, &mut js, &mut js2, &mut nio).await;
+    assert_eq!(look_at(&mut nio, &room).await["undecryptable"], json!([]));
+    assert_eq!(state(&mut nio).await["errors"], json!([]));
+}
+
 /// A message: its event ID and its text.
 type Said = (String, String);
 
@@ -125,10 +166,10 @@ async fn read(reader: &mut RealClient, room: &str, said: &[Said]) {
 
 /// Waits until the client knows of a device, as its next message will be readable there.
 async fn knows_device(client: &mut RealClient, user: &Client, device_id: &str) {
+    let command = json!({"do": "devices", "user_id": user.user_id});
     client
-        .until(&format!("the device {device_id}"), json!({"do": "state"}), |state| {
-            let devices = state["devices"][&user.user_id].as_array()?;
-            devices.contains(&json!(device_id)).then_some(())
+        .until(&format!("the device {device_id}"), command, |devices| {
+            devices.as_array()?.contains(&json!(device_id)).then_some(())
         })
         .await;
 }

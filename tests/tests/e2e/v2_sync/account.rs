@@ -1,6 +1,7 @@
 //! Account data and tags.
 
-use serde_json::json;
+use serde_json::{Value, json};
+use tests::client::encode;
 use tests::lab::Lab;
 use tests::matchers::{content_of, events, joined, types};
 
@@ -60,4 +61,44 @@ async fn a98_another_device_hears_of_it() {
         })
         .await;
     assert_eq!(content, json!({"from": "the phone"}));
+}
+
+#[tokio::test]
+async fn a72_d1_3_the_last_tag_goes_and_emptied_data_is_empty() {
+    let lab = Lab::shared().await;
+    let alice = lab.user("alice").await;
+    let laptop = lab.second_device(&alice).await;
+    let room = alice.create_public_room().await;
+    alice.tag(&room, "u.work").await.ok();
+    alice.set_account_data("org.example.settings", &json!({"dark": true})).await.ok();
+    let mut chain = laptop.v2();
+    chain.until_reply("the room", |reply| joined(reply, &room).is_object()).await;
+
+    let tag = format!(
+        "/_matrix/client/v3/user/{}/rooms/{}/tags/u.work",
+        encode(&alice.user_id),
+        encode(&room)
+    );
+    alice.request(reqwest::Method::DELETE, &tag).send().await.ok();
+    alice.set_account_data("org.example.settings", &json!({})).await.ok();
+
+    let (mut tags, mut settings) = (Value::Null, Value::Null);
+    chain
+        .until("both changes", |reply| {
+            let room_data = events(&joined(reply, &room)["account_data"]);
+            for (kept, found) in [
+                (&mut tags, content_of(&room_data, "m.tag")),
+                (
+                    &mut settings,
+                    content_of(&events(&reply["account_data"]), "org.example.settings"),
+                ),
+            ] {
+                if !found.is_null() {
+                    *kept = found.clone();
+                }
+            }
+            (!tags.is_null() && !settings.is_null()).then_some(())
+        })
+        .await;
+    assert_eq!((tags, settings), (json!({"tags": {}}), json!({})));
 }

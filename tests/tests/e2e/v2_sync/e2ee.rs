@@ -134,7 +134,7 @@ async fn device_lists_name_those_whose_keys_changed_and_those_who_left() {
 
 /// What a client asks that was away: whose keys have changed since its last token?
 #[tokio::test]
-async fn keys_that_changed_between_two_tokens_are_told() {
+async fn b1_keys_that_changed_between_two_tokens_are_told() {
     let lab = Lab::shared().await;
     let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
     let room = alice.create_public_room().await;
@@ -154,6 +154,30 @@ async fn keys_that_changed_between_two_tokens_are_told() {
     assert!(names(&nothing["changed"], &bob).is_none(), "{nothing:#}");
     let foreign = bob.get("/_matrix/client/v3/keys/changes").query("from", &before).send().await;
     foreign.refused(400, "M_UNKNOWN");
+}
+
+/// Another user's claim is no event. It is seen at the latest when a poll of the homeserver has ended, and at once when anything
+/// else comes.
+#[tokio::test]
+async fn d2_9_claimed_keys_are_counted_off() {
+    let lab = Lab::shared().await;
+    let (alice, bob) = (lab.user("alice").await, lab.user_on_synapse("bob").await);
+    let mut chain = alice.v2();
+    chain.next().await;
+    alice.upload_keys(&one_time_keys(5)).await.ok();
+    assert_eq!(count(&chain.next().await), 5, "an upload is in the very next answer");
+
+    for _ in 0..3 {
+        let one =
+            json!({"one_time_keys": {&alice.user_id: {&alice.device_id: "signed_curve25519"}}});
+        bob.post("/_matrix/client/v3/keys/claim").json(&one).send().await.ok();
+    }
+    bob.send_to_device(&alice, "m.test", json!({"n": 1})).await.ok();
+    let reply = chain.until_reply("the message", |reply| reply["to_device"].is_object()).await;
+    assert_eq!(count(&reply), 2);
+
+    let idle = chain.request().timeout(300).send().await.ok();
+    assert_eq!(count(&idle), 2, "an idle answer has it too");
 }
 
 fn names(list: &Value, user: &Client) -> Option<()> {
@@ -183,4 +207,8 @@ fn device_keys(client: &Client) -> Value {
         "keys": {format!("curve25519:{}", client.device_id): "a key", format!("ed25519:{}", client.device_id): "another key"},
         "signatures": {},
     }})
+}
+
+fn count(reply: &Value) -> u64 {
+    reply["device_one_time_keys_count"]["signed_curve25519"].as_u64().unwrap_or_default()
 }

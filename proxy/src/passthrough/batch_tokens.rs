@@ -1,8 +1,12 @@
-//! `GET /_matrix/client/v3/keys/changes`
-//! <https://spec.matrix.org/v1.16/client-server-api/#get_matrixclientv3keyschanges>
+//! Endpoints that take a place in an account's whole stream, and no room's:
 //!
-//! Forwarded, with tokens of ours in `from` and `to` replaced by the homeserver's. They are taken at or
-//! before the place: whose keys changed is rather told too often than not at all.
+//! - `GET /_matrix/client/v3/keys/changes`, `from` and `to`
+//!   <https://spec.matrix.org/v1.16/client-server-api/#get_matrixclientv3keyschanges>
+//! - `GET /_matrix/client/v3/events`, `from`
+//!   <https://spec.matrix.org/v1.16/client-server-api/#get_matrixclientv3events>
+//!
+//! Forwarded, with tokens of ours replaced by the homeserver's. They are taken at or before the place: what
+//! happened is rather told too often than not at all.
 //!
 //! Neighbours: `dispatch`; `sync_token` knows which of the homeserver's tokens stands for which of ours.
 
@@ -26,17 +30,18 @@ use crate::upstream::AccessToken;
 /// A parameter and its token.
 type Parameter = (&'static str, String);
 
-/// Forwards a question for the users whose keys have changed.
-pub(crate) async fn key_changes(
+/// Forwards a question whose parameters with these names are such tokens.
+pub(crate) async fn batch_tokens(
     state: &Arc<State>,
     request: Request<Body>,
     peer: Peer,
+    names: &[&'static str],
 ) -> Result<Response<Body>, Error> {
     let (mut parts, body) = request.into_parts();
     let text = parts.uri.query().unwrap_or_default();
-    let ours: Vec<Parameter> = ["from", "to"]
-        .into_iter()
-        .filter_map(|name| Some((name, query::get(text, name)?.into_owned())))
+    let ours: Vec<Parameter> = names
+        .iter()
+        .filter_map(|&name| Some((name, query::get(text, name)?.into_owned())))
         .filter(|(_, value)| token::is_ours(value))
         .collect();
     if !ours.is_empty() {
