@@ -2,6 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
+use proxy::REDACTION_RULES;
 use store::Store;
 use tokio::{
     task::spawn_blocking,
@@ -56,7 +57,7 @@ impl Database {
         let max_connections = storage.max_connections;
         let private = match &storage.database {
             config::Database::External(settings) => {
-                let store = Store::connect(settings, max_connections)?;
+                let store = Store::connect(settings, max_connections, REDACTION_RULES)?;
                 return Ok(Self { store, private: None });
             }
             config::Database::Private => {
@@ -64,7 +65,7 @@ impl Database {
                 spawn_blocking(move || private(&data_dir, max_connections)).await??
             }
         };
-        let store = Store::connect(private.settings(), max_connections)?;
+        let store = Store::connect(private.settings(), max_connections, REDACTION_RULES)?;
         Ok(Self { store, private: Some(private) })
     }
 

@@ -3,7 +3,7 @@
 //! In: `unsigned` is cut off, and `age` and `transaction_id` out of it. Out: they are put back as they
 //! are for this device now. The body is the event minus `unsigned`.
 
-use crate::json::Object;
+use crate::json::{Object, ObjectWriter};
 
 /// What goes back into an event when it is served.
 #[derive(Clone, Copy, Debug, Default)]
@@ -14,10 +14,17 @@ pub(crate) struct Unsigned<'a> {
     pub(crate) age: Option<i64>,
     /// `transaction_id`, for the device that sent the event.
     pub(crate) transaction_id: Option<&'a str>,
+    /// `redacted_because`: the redaction, of a redacted event.
+    pub(crate) redacted_because: Option<&'a [u8]>,
 }
 
 /// Appends an event with its `unsigned`. The body is a JSON object without one.
 pub(crate) fn write_event(body: &[u8], unsigned: Unsigned<'_>, out: &mut Vec<u8>) {
+    if let Some(because) = unsigned.redacted_because {
+        let stored = redacted_unsigned(unsigned.stored, because);
+        let unsigned = Unsigned { stored: Some(&stored), redacted_because: None, ..unsigned };
+        return write_event(body, unsigned, out);
+    }
     let extra = unsigned.age.is_some() || unsigned.transaction_id.is_some();
     if !extra && unsigned.stored.is_none() {
         out.extend_from_slice(body);
@@ -55,6 +62,21 @@ pub(crate) fn write_event(body: &[u8], unsigned: Unsigned<'_>, out: &mut Vec<u8>
         crate::json::write_string(transaction_id, out);
     }
     out.extend_from_slice(b"}}");
+}
+
+/// The `unsigned` of a redacted event: what was aggregated of a content that is gone is gone too.
+fn redacted_unsigned(stored: Option<&[u8]>, because: &[u8]) -> Vec<u8> {
+    let stored = stored.and_then(|stored| std::str::from_utf8(stored).ok()).unwrap_or("{}");
+    let mut out = Vec::with_capacity(stored.len() + because.len() + 32);
+    let mut writer = ObjectWriter::new(&mut out);
+    for (key, value) in Object::parse(stored).iter().flat_map(Object::members) {
+        if key != "m.relations" && key != "redacted_because" {
+            writer.raw(&key, value.get().as_bytes());
+        }
+    }
+    writer.raw("redacted_because", because);
+    writer.end();
+    out
 }
 
 /// Appends an `m.presence` event with `last_active_ago` computed for `now` (milliseconds).
@@ -118,6 +140,21 @@ mod tests {
             r#"{"x":1}"#,
             Unsigned { transaction_id: Some("t"), ..none },
             r#"{"x":1,"unsigned":{"transaction_id":"t"}}"#,
+        );
+    }
+
+    #[test]
+    fn a76_a_redacted_event_says_why() {
+        let redacted = Unsigned { redacted_because: Some(b"{\"x\":2}"), ..Unsigned::default() };
+        check("{}", redacted, r#"{"unsigned":{"redacted_because":{"x":2}}}"#);
+        check(
+            r#"{"x":1}"#,
+            Unsigned {
+                stored: Some(br#"{"membership":"join","m.relations":{"m.replace":"secret"}}"#),
+                age: Some(5),
+                ..redacted
+            },
+            r#"{"x":1,"unsigned":{"membership":"join","redacted_because":{"x":2},"age":5}}"#,
         );
     }
 

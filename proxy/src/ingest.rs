@@ -14,7 +14,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use store::{AccountData, DeviceNid, DeviceUpdate, LightPoll, Poll, PresenceUpdate, Section};
 
-pub(crate) use self::event::parse as parse_event;
+pub(crate) use self::event::parse_elsewhere as parse_event;
 use crate::json::{self, Object};
 
 /// Identifiers are at most 255 bytes by the specification. What is used as a key of the database may
@@ -216,7 +216,7 @@ fn bytes(raw: &RawValue) -> Bytes {
 
 /// Whether a text can be a key of the database: no NUL, which Postgres cannot hold, and not too long
 /// for an index.
-fn is_key(text: &str) -> bool {
+pub(crate) fn is_key(text: &str) -> bool {
     text.len() <= MAX_KEY_BYTES && !text.contains('\0')
 }
 

@@ -21,6 +21,7 @@ mod passthrough;
 mod patience;
 mod peer;
 mod poller;
+mod redaction;
 mod router;
 pub mod secret;
 mod server;
@@ -34,6 +35,7 @@ mod views;
 
 pub use crate::{
     config::Config,
+    redaction::RULES as REDACTION_RULES,
     server::{Listener, ServeError, serve},
     upstream::{Probe, probe},
 };

@@ -7,12 +7,15 @@
 //! through the `watch`es of [`Account`] and [`Device`]. The rules stand in docs/architecture.md.
 
 mod backoff;
+mod gaps;
 mod handover;
 mod light;
 mod main;
 mod outcome;
 
 use std::{sync::Arc, time::Duration};
+
+use tokio::sync::Notify;
 
 use crate::{
     account::{Account, Device},
@@ -32,6 +35,7 @@ pub(crate) fn ensure(state: &Arc<State>, account: &Arc<Account>, device: &Arc<De
         state: Arc::clone(state),
         account: Arc::clone(account),
         device: Arc::clone(device),
+        gaps: Notify::new(),
     };
     tokio::spawn(poller.run());
 }
@@ -94,6 +98,8 @@ struct Poller {
     state: Arc<State>,
     account: Arc<Account>,
     device: Arc<Device>,
+    /// There may be gaps to look through for redactions.
+    gaps: Notify,
 }
 
 impl Poller {
@@ -109,6 +115,7 @@ impl Poller {
         let mut logged_out = self.device.watch_logged_out();
         tokio::select! {
             () = self.poll_forever() => {}
+            () = self.look_through_gaps() => {}
             _ = shutting_down.wait_for(|down| *down) => {}
             _ = logged_out.wait_for(|gone| *gone) => tracing::info!("the device is logged out"),
         }

@@ -12,7 +12,7 @@ mod write_rooms;
 
 use bytes::Bytes;
 
-pub(crate) use self::bodies::insert as insert_bodies;
+pub(crate) use self::bodies::{BodyIds, insert as insert_bodies};
 pub use self::ingest::Ingested;
 use crate::{DeviceNid, Section};
 
@@ -106,7 +106,7 @@ pub enum StateBlock {
 }
 
 /// An event, split for storing.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Event {
     /// Its ID.
     pub event_id: String,
@@ -120,8 +120,14 @@ pub struct Event {
     pub displayname: Option<String>,
     /// The event without `unsigned`, else byte for byte.
     pub body: Bytes,
-    /// `unsigned` without `age` and `transaction_id`; `None` when nothing is left.
+    /// `unsigned` without `age`, `transaction_id` and `redacted_because`; `None` when nothing is left.
     pub unsigned: Option<Bytes>,
+    /// `unsigned` without content of other events as well: what is kept with the state.
+    pub bare_unsigned: Option<Bytes>,
+    /// The events whose content stands in `unsigned`.
+    pub copies: Vec<String>,
+    /// `unsigned.redacted_because`: upstream told it redacted.
+    pub redacted_because: Option<Box<Event>>,
     /// When it happened by upstream's clock, in milliseconds; `None` without `unsigned.age`.
     pub age_ts: Option<i64>,
     /// `unsigned.transaction_id`.

@@ -15,6 +15,7 @@ mod ids;
 mod latest_values;
 mod members;
 mod migrate;
+mod redactions;
 mod room_heads;
 mod rooms;
 mod sessions;
@@ -41,6 +42,7 @@ pub use crate::{
     ids::{AccountId, BodyId, DeviceNid, InboxSeq, Place, Position, RoomNid, SessionId},
     latest_values::{DeviceListChanges, StoredPresence, StoredReceipt},
     members::{Member, MemberChange},
+    redactions::{RedactionRules, RedactionScan},
     room_heads::{ChangedRoom, RoomHead, Section},
     sessions::{NewSession, Session},
     state::{StateEvent, StateQuery, StateSelection},
@@ -53,6 +55,7 @@ pub struct Store {
     pool: Pool,
     /// Room IDs already interned: they never change.
     room_nids: Arc<DashMap<String, RoomNid>>,
+    redaction_rules: RedactionRules,
 }
 
 /// What the server says of itself.
@@ -65,8 +68,13 @@ pub struct ServerInfo {
 impl Store {
     /// A store on the database of `settings`, with at most `max_connections` connections. Nothing is
     /// connected before the first operation.
-    pub fn connect(settings: &Settings, max_connections: usize) -> Result<Self, Error> {
-        Ok(Self { pool: settings.pool(max_connections)?, room_nids: Arc::default() })
+    pub fn connect(
+        settings: &Settings,
+        max_connections: usize,
+        redaction_rules: RedactionRules,
+    ) -> Result<Self, Error> {
+        let pool = settings.pool(max_connections)?;
+        Ok(Self { pool, room_nids: Arc::default(), redaction_rules })
     }
 
     /// Asks the server for its version: whether it can be reached.

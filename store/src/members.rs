@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::{
     AccountId, BodyId, Error, Event, Place, Position, RoomNid, Store,
-    account_stream::insert_bodies, room_heads::bytes_of,
+    account_stream::insert_bodies, redactions, room_heads::bytes_of,
 };
 
 /// One member of a room.
@@ -40,6 +40,8 @@ pub struct MemberChange {
     pub body: Bytes,
     /// `unsigned` as this account was told it.
     pub unsigned: Option<Bytes>,
+    /// The redaction, if the event is redacted.
+    pub redacted_because: Option<Bytes>,
 }
 
 impl Store {
@@ -74,7 +76,8 @@ impl Store {
         if rejoined.is_some() {
             return tx.commit().await;
         }
-        let bodies = insert_bodies(&tx, members.iter()).await?;
+        let told: Vec<_> = members.iter().map(|event| (room_nid, event)).collect();
+        let bodies = insert_bodies(&tx, told.iter().copied()).await?;
         let mut seen = HashSet::new();
         let (mut users, mut body_ids, mut unsigneds) = (Vec::new(), Vec::new(), Vec::new());
         for event in members {
@@ -82,7 +85,7 @@ impl Store {
             if seen.insert(user_id.as_str()) {
                 users.push(user_id.as_str());
                 body_ids.push(bodies.of(event)?.0);
-                unsigneds.push(event.unsigned.as_deref());
+                unsigneds.push(event.bare_unsigned.as_deref());
             }
         }
         // A member that first changed after `at` was recorded as coming from nothing: now we know.
@@ -117,6 +120,7 @@ impl Store {
             &[&account_id.0, &room_nid.0],
         )
         .await?;
+        redactions::apply(&tx, self.redaction_rules, account_id, &told, &bodies).await?;
         tx.commit().await
     }
 
@@ -169,21 +173,24 @@ impl Store {
             .collect())
     }
 
-    /// Bodies by number, in the order asked for.
-    pub async fn bodies(&self, body_ids: &[BodyId]) -> Result<Vec<Bytes>, Error> {
+    /// Bodies by number, in the order asked for, each with its redaction if it is redacted.
+    pub async fn bodies(&self, body_ids: &[BodyId]) -> Result<Vec<(Bytes, Option<Bytes>)>, Error> {
         let ids: Vec<i64> = body_ids.iter().map(|id| id.0).collect();
         let rows = self
             .query(
                 "members::bodies",
                 "-- members::bodies
-                SELECT b.body
+                SELECT
+                    b.body,
+                    (SELECT y.body FROM event_bodies y WHERE y.body_id = b.redacted_by) AS redacted_because
                 FROM UNNEST($1::BIGINT[]) WITH ORDINALITY AS t (body_id, number)
                 JOIN event_bodies b ON b.body_id = t.body_id
                 ORDER BY t.number",
                 &[&ids],
             )
             .await?;
-        Ok(rows.iter().map(|row| Bytes::from(row.get::<_, Vec<u8>>("body"))).collect())
+        let body = |row: &tokio_postgres::Row| Bytes::from(row.get::<_, Vec<u8>>("body"));
+        Ok(rows.iter().map(|row| (body(row), bytes_of(row, "redacted_because"))).collect())
     }
 
     /// Changes of a room's members after a place, up to and with the poll `until`, in arrival order.
@@ -201,7 +208,8 @@ impl Store {
                 "members::member_changes",
                 "-- members::member_changes
                 SELECT c.pos, c.ord, c.state_key, o.membership AS old_membership, b.membership, b.body,
-                    CASE WHEN n.known THEN n.old_unsigned ELSE s.unsigned END AS unsigned
+                    CASE WHEN n.known THEN n.old_unsigned ELSE s.unsigned END AS unsigned,
+                    (SELECT y.body FROM event_bodies y WHERE y.body_id = b.redacted_by) AS redacted_because
                 FROM (
                     SELECT pos, ord, state_key, old_body_id
                     FROM state_changes
@@ -245,6 +253,7 @@ impl Store {
                 membership: row.get("membership"),
                 body: Bytes::from(row.get::<_, Vec<u8>>("body")),
                 unsigned: bytes_of(row, "unsigned"),
+                redacted_because: bytes_of(row, "redacted_because"),
             })
             .collect())
     }

@@ -20,6 +20,8 @@ pub struct StateEvent {
     pub body: Bytes,
     /// `unsigned` as this account was told it.
     pub unsigned: Option<Bytes>,
+    /// The redaction, if the event is redacted.
+    pub redacted_because: Option<Bytes>,
 }
 
 /// Which state of a room is wanted.
@@ -88,7 +90,8 @@ impl Store {
                         FROM undone
                         WHERE old_body_id IS NOT NULL
                     )
-                    SELECT s.room_nid, s.event_type, s.state_key, s.unsigned, b.body
+                    SELECT s.room_nid, s.event_type, s.state_key, s.unsigned, b.body,
+                        (SELECT y.body FROM event_bodies y WHERE y.body_id = b.redacted_by) AS redacted_because
                     FROM state s
                     JOIN event_bodies b ON b.body_id = s.body_id",
                     &[
@@ -111,7 +114,8 @@ impl Store {
                     "state::states",
                     "-- state::states (delta)
                     SELECT k.room_nid, k.event_type, k.state_key, b.body,
-                        CASE WHEN u.known THEN u.old_unsigned ELSE s.unsigned END AS unsigned
+                        CASE WHEN u.known THEN u.old_unsigned ELSE s.unsigned END AS unsigned,
+                        (SELECT y.body FROM event_bodies y WHERE y.body_id = b.redacted_by) AS redacted_because
                     FROM (
                         SELECT DISTINCT t.room_nid, t.at_pos, t.at_ord, c.event_type, c.state_key
                         FROM UNNEST($2::BIGINT[], $3::BIGINT[], $4::INTEGER[], $5::BIGINT[], $6::INTEGER[])
@@ -170,7 +174,8 @@ impl Store {
                 "state::members_at",
                 "-- state::members_at
                 SELECT t.room_nid, 'm.room.member' AS event_type, t.user_id AS state_key, b.body,
-                    CASE WHEN u.known THEN u.old_unsigned ELSE s.unsigned END AS unsigned
+                    CASE WHEN u.known THEN u.old_unsigned ELSE s.unsigned END AS unsigned,
+                    (SELECT y.body FROM event_bodies y WHERE y.body_id = b.redacted_by) AS redacted_because
                 FROM UNNEST($2::BIGINT[], $3::BIGINT[], $4::INTEGER[], $5::TEXT[])
                     AS t (room_nid, pos, ord, user_id)
                 LEFT JOIN LATERAL (
@@ -227,6 +232,7 @@ fn collect(states: &mut HashMap<RoomNid, Vec<StateEvent>>, rows: &[tokio_postgre
             state_key: row.get("state_key"),
             body: Bytes::from(row.get::<_, Vec<u8>>("body")),
             unsigned: bytes_of(row, "unsigned"),
+            redacted_because: bytes_of(row, "redacted_because"),
         };
         states.entry(RoomNid(row.get("room_nid"))).or_default().push(event);
     }

@@ -17,6 +17,8 @@ pub struct TimelineEvent {
     pub age_ts: Option<i64>,
     /// `unsigned` without `age` and `transaction_id`.
     pub unsigned: Option<Bytes>,
+    /// The redaction, if the event is redacted.
+    pub redacted_because: Option<Bytes>,
     /// `unsigned.transaction_id`, where the asking device sent it.
     pub transaction_id: Option<String>,
 }
@@ -65,7 +67,8 @@ impl Store {
             .query(
                 "timelines::timelines",
                 "-- timelines::timelines
-                SELECT e.room_nid, e.pos, e.ord, e.age_ts, e.unsigned, b.body, x.transaction_id
+                SELECT e.room_nid, e.pos, e.ord, e.age_ts, e.unsigned, b.body, x.transaction_id,
+                    (SELECT y.body FROM event_bodies y WHERE y.body_id = b.redacted_by) AS redacted_because
                 FROM UNNEST($3::BIGINT[], $4::BIGINT[], $5::BIGINT[], $6::INTEGER[])
                     AS t (room_nid, after, before_pos, before_ord)
                 CROSS JOIN LATERAL (
@@ -92,6 +95,7 @@ impl Store {
                 body: Bytes::from(row.get::<_, Vec<u8>>("body")),
                 age_ts: row.get("age_ts"),
                 unsigned: bytes_of(&row, "unsigned"),
+                redacted_because: bytes_of(&row, "redacted_because"),
                 transaction_id: row.get("transaction_id"),
             };
             timelines.entry(RoomNid(row.get("room_nid"))).or_default().push(event);

@@ -9,9 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use store::RoomHead;
 
-use crate::{
-    auth::Requester, clock::now_ms, error::Error, ingest::parse_event, json::Object, state::State,
-};
+use crate::{auth::Requester, clock::now_ms, error::Error, ingest::parse_event, state::State};
 
 #[derive(Deserialize)]
 struct MembersReply<'a> {
@@ -48,30 +46,10 @@ pub(crate) async fn complete(
     let members: Vec<_> = parsed
         .chunk
         .into_iter()
-        .filter_map(|raw| parse_member(raw, received_at))
+        .filter_map(|raw| parse_event(raw, received_at).ok())
         .filter(|event| event.event_type == "m.room.member" && event.membership.is_some())
         .collect();
     tracing::debug!(room_id = %room.room_id, members = members.len(), "completed the members");
     state.store.complete_members(account.account_id, room.room_nid, at, &members).await?;
     Ok(())
-}
-
-/// What the old format of client events repeats at the top.
-const REPEATED: [&str; 8] = [
-    "room_id",
-    "age",
-    "user_id",
-    "prev_content",
-    "replaces_state",
-    "redacted_because",
-    "invite_room_state",
-    "knock_room_state",
-];
-
-/// The answer's events name their room, and on some homeservers repeat fields at the top in the manner
-/// of old: without those they are the events that sync tells.
-fn parse_member(raw: &RawValue, received_at: i64) -> Option<store::Event> {
-    let mut bare = Vec::with_capacity(raw.get().len());
-    Object::parse(raw.get()).ok()?.write_without(&REPEATED, &mut bare);
-    parse_event(serde_json::from_slice(&bare).ok()?, received_at).ok()
 }

@@ -51,6 +51,7 @@ impl Poller {
             Ok(true) => {
                 tracing::info!("this device runs the main poll now");
                 self.account.set_main_device(Some(self.device.device_nid));
+                self.gaps.notify_one();
                 Outcome::AskAgain
             }
             // Somebody else was faster, or what this process heard of is not what is stored.

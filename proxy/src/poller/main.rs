@@ -126,6 +126,9 @@ impl Poller {
             self.device.advance(stored.inbox_seq, update);
         }
         self.account.advance(stored.pos);
+        if poll.rooms.iter().any(|room| room.limited) {
+            self.gaps.notify_one();
+        }
         Outcome::Stored
     }
 

@@ -129,6 +129,26 @@ impl Client {
         self.get(Some(token), &path, MEMBERS).await
     }
 
+    /// `GET /_matrix/client/v3/rooms/{roomId}/messages`, backwards, the redactions alone.
+    pub(crate) async fn redactions(
+        &self,
+        token: &AccessToken,
+        room_id: &str,
+        from: &str,
+        to: &str,
+        limit: &str,
+    ) -> Result<Bytes, Error> {
+        let query = Serializer::new(String::new())
+            .append_pair("dir", "b")
+            .append_pair("from", from)
+            .append_pair("to", to)
+            .append_pair("limit", limit)
+            .append_pair("filter", r#"{"types":["m.room.redaction"]}"#)
+            .finish();
+        let path = format!("/_matrix/client/v3/rooms/{}/messages?{query}", segment(room_id));
+        self.get_json(token, &path).await
+    }
+
     /// `GET /_matrix/client/v3/user/{userId}/filter/{filterId}`
     pub(crate) async fn filter(
         &self,

@@ -124,6 +124,7 @@ impl<'a> Writer<'a> {
                 stored: event.unsigned.as_deref(),
                 age: event.age_ts.map(|age_ts| self.now.saturating_sub(age_ts).max(0)),
                 transaction_id: event.transaction_id.as_deref(),
+                redacted_because: event.redacted_because.as_deref(),
             };
             self.event(&event.body, unsigned, out);
         });
@@ -151,8 +152,12 @@ impl<'a> Writer<'a> {
     fn state(&self, view: &RoomView, out: &mut Vec<u8>) {
         events(out, |out| {
             write_list(&view.state, out, |event, out| {
-                let stored = event.unsigned.as_deref();
-                self.event(&event.body, Unsigned { stored, ..Unsigned::default() }, out);
+                let unsigned = Unsigned {
+                    stored: event.unsigned.as_deref(),
+                    redacted_because: event.redacted_because.as_deref(),
+                    ..Unsigned::default()
+                };
+                self.event(&event.body, unsigned, out);
             });
         });
     }

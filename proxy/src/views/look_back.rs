@@ -180,6 +180,7 @@ impl Told {
                 age_ts: None,
                 unsigned: create.unsigned,
                 transaction_id: None,
+                redacted_because: create.redacted_because,
             };
             self.events.insert(0, (event, fields));
         }
@@ -264,6 +265,7 @@ fn room(raw: &RawValue, filter: &EventFilter) -> Option<Told> {
                 age_ts: event.age_ts,
                 unsigned: event.unsigned,
                 transaction_id: event.transaction_id,
+                redacted_because: event.redacted_because.map(|redaction| redaction.body),
             };
             (event, fields)
         })
@@ -294,6 +296,7 @@ fn state_event(event: store::Event) -> Option<StateEvent> {
         state_key: event.state_key?,
         body: event.body,
         unsigned: event.unsigned,
+        redacted_because: event.redacted_because.map(|redaction| redaction.body),
     })
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use ring::digest::{SHA256, digest};
 
 use super::{Event, RoomUpdate, StateBlock};
-use crate::{BodyId, Error, tx::Tx};
+use crate::{BodyId, Error, RoomNid, tx::Tx};
 
 /// How much of SHA-256 is kept. Collisions matter only within one event ID.
 const HASH_BYTES: usize = 16;
@@ -27,32 +27,38 @@ impl BodyIds {
     }
 }
 
-/// Stores the bodies of events, those not yet known, and gives the numbers of all.
-pub(crate) async fn insert(
+/// Stores the bodies of events, those not yet known, and gives the numbers of all; with them go the
+/// redactions that come inside of redacted events.
+pub(crate) async fn insert<'a>(
     tx: &Tx,
-    events: impl Iterator<Item = &Event>,
+    events: impl Iterator<Item = (RoomNid, &'a Event)>,
 ) -> Result<BodyIds, Error> {
     // Sorted, so that two ingests of the same events wait for each other in one direction only.
-    let bodies: BTreeMap<(&str, Vec<u8>), &Event> =
-        events.map(|event| ((event.event_id.as_str(), hash(event)), event)).collect();
+    let bodies: BTreeMap<(&str, Vec<u8>), (RoomNid, &Event)> = events
+        .flat_map(|(nid, event)| {
+            let chain = std::iter::successors(Some(event), |told| told.redacted_because.as_deref());
+            chain.map(move |event| ((event.event_id.as_str(), hash(event)), (nid, event)))
+        })
+        .collect();
     if bodies.is_empty() {
         return Ok(BodyIds::default());
     }
     let event_ids: Vec<&str> = bodies.keys().map(|(event_id, _)| *event_id).collect();
     let hashes: Vec<&[u8]> = bodies.keys().map(|(_, hash)| hash.as_slice()).collect();
     let memberships: Vec<Option<&str>> =
-        bodies.values().map(|event| event.membership.as_deref()).collect();
+        bodies.values().map(|(_, event)| event.membership.as_deref()).collect();
     let displaynames: Vec<Option<&str>> =
-        bodies.values().map(|event| event.displayname.as_deref()).collect();
-    let jsons: Vec<&[u8]> = bodies.values().map(|event| &*event.body).collect();
+        bodies.values().map(|(_, event)| event.displayname.as_deref()).collect();
+    let jsons: Vec<&[u8]> = bodies.values().map(|(_, event)| &*event.body).collect();
+    let nids: Vec<i64> = bodies.values().map(|(nid, _)| nid.0).collect();
     tx.execute(
         "-- bodies::insert
-        INSERT INTO event_bodies (event_id, body_hash, membership, displayname, body)
-        SELECT t.event_id, t.body_hash, t.membership, t.displayname, t.body
-        FROM UNNEST($1::TEXT[], $2::BYTEA[], $3::TEXT[], $4::TEXT[], $5::BYTEA[])
-            AS t (event_id, body_hash, membership, displayname, body)
+        INSERT INTO event_bodies (event_id, body_hash, membership, displayname, body, room_nid)
+        SELECT t.event_id, t.body_hash, t.membership, t.displayname, t.body, t.room_nid
+        FROM UNNEST($1::TEXT[], $2::BYTEA[], $3::TEXT[], $4::TEXT[], $5::BYTEA[], $6::BIGINT[])
+            AS t (event_id, body_hash, membership, displayname, body, room_nid)
         ON CONFLICT (event_id, body_hash) DO NOTHING",
-        &[&event_ids, &hashes, &memberships, &displaynames, &jsons],
+        &[&event_ids, &hashes, &memberships, &displaynames, &jsons, &nids],
     )
     .await?;
     let rows = tx
@@ -72,11 +78,17 @@ pub(crate) async fn insert(
 }
 
 /// All events of the rooms of a poll.
-pub(super) fn events(rooms: &[RoomUpdate]) -> impl Iterator<Item = &Event> {
-    rooms.iter().flat_map(|room| {
+pub(super) fn events<'a>(
+    rooms: &'a [RoomUpdate],
+    room_nids: &HashMap<String, RoomNid>,
+) -> Vec<(RoomNid, &'a Event)> {
+    let mut all = Vec::new();
+    for room in rooms {
+        let Some(nid) = room_nids.get(&room.room_id) else { continue };
         let (StateBlock::BeforeTimeline(state) | StateBlock::AfterTimeline(state)) = &room.state;
-        state.iter().chain(&room.timeline)
-    })
+        all.extend(state.iter().chain(&room.timeline).map(|event| (*nid, event)));
+    }
+    all
 }
 
 fn hash(event: &Event) -> Vec<u8> {

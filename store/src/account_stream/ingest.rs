@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::try_join;
 
 use super::{DeviceUpdate, LightPoll, Poll, bodies, write_latest, write_rooms};
-use crate::{AccountId, DeviceNid, Error, InboxSeq, Position, Store, tx::Tx};
+use crate::{AccountId, DeviceNid, Error, InboxSeq, Position, Store, redactions, tx::Tx};
 
 /// How often a transaction that lost a deadlock is run again.
 const MOST_TRIES: u32 = 5;
@@ -58,7 +58,8 @@ impl Store {
             None => InboxSeq(0),
         };
         if !poll.is_idle() {
-            let bodies = bodies::insert(&tx, bodies::events(&poll.rooms)).await?;
+            let told = bodies::events(&poll.rooms, room_nids);
+            let bodies = bodies::insert(&tx, told.iter().copied()).await?;
             let rooms = write_rooms::Rooms { account_id, pos, poll, room_nids, bodies: &bodies };
             rooms.write(&tx).await?;
             try_join!(
@@ -70,6 +71,7 @@ impl Store {
                 write_latest::quarantine(&tx, account_id, pos, poll),
                 insert_poll(&tx, account_id, pos, &poll.next_batch),
             )?;
+            redactions::apply(&tx, self.redaction_rules, account_id, &told, &bodies).await?;
         }
         tx.execute(
             "-- ingest::ingest

@@ -101,7 +101,8 @@ fn entries<E>(
     let mut entries = Vec::new();
     for (ord, event) in events.iter().enumerate() {
         if let Some(state_key) = &event.state_key {
-            let entry = HeadEntry { body_id: body_id(event)?, unsigned: event.unsigned.clone() };
+            let unsigned = event.bare_unsigned.clone();
+            let entry = HeadEntry { body_id: body_id(event)?, unsigned };
             let ord = i32::try_from(ord).unwrap_or(i32::MAX);
             entries.push((ord, (event.event_type.clone(), state_key.clone()), entry));
         }

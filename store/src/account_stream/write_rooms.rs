@@ -33,6 +33,8 @@ struct Planned<'a> {
     nid: RoomNid,
     update: &'a RoomUpdate,
     newly_joined: bool,
+    /// The poll brought the whole state of the room.
+    anew: bool,
     /// The head need not hold every member any more.
     members_unknown: bool,
     state: Plan,
@@ -57,11 +59,14 @@ impl Rooms<'_> {
             let old = superseded.get(&nid).unwrap_or(&nothing);
             let state = plan(update, mode, head, old, |event| self.bodies.of(event))?;
             let members_unknown = newly_joined || update.section != Section::Join;
-            planned.push(Planned { nid, update, newly_joined, members_unknown, state });
+            let anew = mode == Mode::Replace;
+            planned.push(Planned { nid, update, newly_joined, anew, members_unknown, state });
         }
         try_join!(
             self.write_updates(tx, &planned),
             self.write_timelines(tx, &planned),
+            self.write_copies(tx, &planned),
+            self.write_scans(tx, &planned),
             self.write_state_changes(tx, &planned),
             self.write_heads(tx, &planned),
             self.write_account_rooms(tx, &planned),
@@ -303,6 +308,53 @@ impl Rooms<'_> {
             FROM UNNEST($3::BIGINT[], $4::INTEGER[], $5::BIGINT[], $6::BIGINT[], $7::BYTEA[])
                 AS t (room_nid, ord, body_id, age_ts, unsigned)",
             &[&self.account_id.0, &self.pos.0, &nids, &ords, &body_ids, &ages, &unsigneds],
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Where content of other events stands in the timelines.
+    async fn write_copies(&self, tx: &Tx, planned: &[Planned<'_>]) -> Result<(), Error> {
+        let (mut nids, mut event_ids, mut ords) = (Vec::new(), Vec::new(), Vec::new());
+        for room in planned {
+            for (ord, event) in room.update.timeline.iter().enumerate() {
+                for event_id in &event.copies {
+                    nids.push(room.nid.0);
+                    event_ids.push(event_id.as_str());
+                    ords.push(i32::try_from(ord).unwrap_or(i32::MAX));
+                }
+            }
+        }
+        if nids.is_empty() {
+            return Ok(());
+        }
+        tx.execute(
+            "-- write_rooms::write_copies
+            INSERT INTO event_copies (account_id, room_nid, event_id, pos, ord)
+            SELECT DISTINCT $1::BIGINT, t.room_nid, t.event_id, $2::BIGINT, t.ord
+            FROM UNNEST($3::BIGINT[], $4::TEXT[], $5::INTEGER[]) AS t (room_nid, event_id, ord)",
+            &[&self.account_id.0, &self.pos.0, &nids, &event_ids, &ords],
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// The gaps in which redactions of what is stored may have gone unheard: where the room's state was
+    /// told anew, so was what is redacted in it.
+    async fn write_scans(&self, tx: &Tx, planned: &[Planned<'_>]) -> Result<(), Error> {
+        let Some(until) = &self.poll.asked_since else { return Ok(()) };
+        let gaps = planned.iter().filter(|room| room.update.limited && !room.anew);
+        let (nids, from): (Vec<i64>, Vec<&str>) =
+            gaps.filter_map(|room| Some((room.nid.0, room.update.prev_batch.as_deref()?))).unzip();
+        if nids.is_empty() {
+            return Ok(());
+        }
+        tx.execute(
+            "-- write_rooms::write_scans
+            INSERT INTO redaction_scans (account_id, room_nid, pos, from_token, until_token)
+            SELECT $1, t.room_nid, $2, t.from_token, $3
+            FROM UNNEST($4::BIGINT[], $5::TEXT[]) AS t (room_nid, from_token)",
+            &[&self.account_id.0, &self.pos.0, until, &nids, &from],
         )
         .await?;
         Ok(())

@@ -15,6 +15,7 @@ mod numbered;
 mod passthrough;
 mod poller;
 mod real_client;
+mod redactions;
 mod restart;
 mod room_members;
 mod scripted_rooms;

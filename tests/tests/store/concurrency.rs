@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::database::Fresh;
-use crate::polls::{Feed, light, message, room_with, to_device};
+use crate::polls::{Feed, light, message, redaction, room_with, to_device};
 
 const LIVE_SINCE: i64 = 0;
 
@@ -108,6 +108,46 @@ async fn accounts_store_the_same_events_at_once() {
     for account_id in accounts {
         assert_eq!(told(&fresh.store, account_id).await, POLLS * EVENTS);
     }
+}
+
+/// Each account is told all redactions, each in another order, together with other spellings of what they are for.
+/// Whoever is told last finds what the others stored meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c7_accounts_that_are_told_of_redactions_at_once_leave_nothing_unpruned() {
+    const ACCOUNTS: u64 = 4;
+    const EVENTS: usize = 60;
+    let fresh = Fresh::database().await;
+    let mut tasks = JoinSet::new();
+    for number in 0..ACCOUNTS {
+        let mut feed = Feed::of(&fresh.store, &format!("@user-{number}:x")).await;
+        tasks.spawn(async move {
+            let mut random = Random::seeded(number);
+            let mut events: Vec<store::Event> = (0..EVENTS)
+                .flat_map(|n| {
+                    let mut told = message(&format!("$event-{n}"));
+                    let spelling = number % 2;
+                    told.body = format!(r#"{{"event_id":"$event-{n}","s{spelling}":1}}"#).into();
+                    [told, redaction(&format!("$redaction-{n}"), &format!("$event-{n}"))]
+                })
+                .collect();
+            for place in (1..events.len()).rev() {
+                let other = usize::try_from(random.between(0, place as u64)).unwrap();
+                events.swap(place, other);
+            }
+            for timeline in events.chunks(5) {
+                feed.rooms(vec![room_with("!a:x", timeline.to_vec())]).await;
+            }
+        });
+    }
+    all_end(tasks).await;
+
+    let whole = "SELECT COUNT(*) FROM event_bodies
+                 WHERE event_id LIKE '$event-%' AND redacted_by IS NULL";
+    assert_eq!(fresh.count(whole).await, 0);
+    let pruned = "SELECT COUNT(*) FROM event_bodies WHERE redacted_by IS NOT NULL";
+    assert_eq!(fresh.count(pruned).await, 2 * i64::try_from(EVENTS).unwrap());
+    let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+    assert_eq!(fresh.count(deadlocks).await, 0);
 }
 
 /// The number of events in both rooms of an account.

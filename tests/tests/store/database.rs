@@ -11,6 +11,8 @@ use tokio::sync::OnceCell;
 use tokio_postgres::config::Host;
 use tokio_postgres::{Client, Config, NoTls};
 
+use crate::redactions::REDACTION_RULES;
+
 /// More than any test uses at once, and few enough for all tests together.
 const CONNECTIONS: usize = 8;
 
@@ -51,7 +53,7 @@ impl Fresh {
 
     /// Another store on the same database, as another process would have it.
     pub(crate) fn store_of(&self, connections: usize) -> Store {
-        Store::connect(&settings(&self.config), connections).unwrap()
+        Store::connect(&settings(&self.config), connections, REDACTION_RULES).unwrap()
     }
 
     /// A connection past the store, for looking into the tables.
@@ -74,7 +76,7 @@ impl Fresh {
     fn named(postgres: Arc<Postgres>, like: &Config, name: &str) -> Self {
         let mut config = like.clone();
         config.dbname(name);
-        let store = Store::connect(&settings(&config), CONNECTIONS).unwrap();
+        let store = Store::connect(&settings(&config), CONNECTIONS, REDACTION_RULES).unwrap();
         Self { store, config, _postgres: postgres }
     }
 }
@@ -92,7 +94,7 @@ async fn template(postgres: &Postgres) -> &'static Template {
         .get_or_init(async || {
             let config = config_of(&postgres.database().await);
             let name = config.get_dbname().unwrap().to_owned();
-            let store = Store::connect(&settings(&config), CONNECTIONS).unwrap();
+            let store = Store::connect(&settings(&config), CONNECTIONS, REDACTION_RULES).unwrap();
             store.migrate().await.unwrap();
             Template { name, config, administrative: postgres.database().await }
         })

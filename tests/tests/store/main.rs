@@ -20,6 +20,7 @@ mod members;
 mod migrate;
 mod plans;
 mod polls;
+mod redactions;
 mod rooms;
 mod sessions;
 mod state;

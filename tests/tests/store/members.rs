@@ -56,7 +56,7 @@ async fn roundtrip_members() {
     let members = store.members(feed.account_id, nid, now, &["invite"]).await.unwrap();
     assert_eq!(members[0].displayname.as_deref(), Some("@dave:x in $dave"));
     let bodies = store.bodies(&[members[0].body_id]).await.unwrap();
-    assert_eq!(bodies, [everybody()[3].body.clone()]);
+    assert_eq!(bodies, [(everybody()[3].body.clone(), None)]);
 }
 
 #[tokio::test]
@@ -84,6 +84,7 @@ async fn bodies_come_in_the_order_asked_for() {
     let ids: Vec<BodyId> = members.iter().map(|member| member.body_id).collect();
     let bodies = store.bodies(&[ids[0], ids[1], ids[0]]).await.unwrap();
     let [alice, bob] = [everybody()[0].body.clone(), everybody()[1].body.clone()];
+    let bodies: Vec<_> = bodies.into_iter().map(|(body, _)| body).collect();
     assert_eq!(bodies, [bob.clone(), alice, bob]);
 }
 

@@ -12,12 +12,17 @@ pub(crate) fn message(event_id: &str) -> Event {
         event_id: event_id.to_owned(),
         event_type: "m.room.message".to_owned(),
         state_key: None,
-        membership: None,
-        displayname: None,
         body: Bytes::from(format!(r#"{{"event_id":"{event_id}"}}"#)),
-        unsigned: None,
-        age_ts: None,
-        transaction_id: None,
+        ..Event::default()
+    }
+}
+
+/// A redaction of an event.
+pub(crate) fn redaction(event_id: &str, redacts: &str) -> Event {
+    Event {
+        event_type: "m.room.redaction".to_owned(),
+        body: Bytes::from(format!(r#"{{"event_id":"{event_id}","redacts":"{redacts}"}}"#)),
+        ..message(event_id)
     }
 }
 

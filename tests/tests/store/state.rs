@@ -157,7 +157,7 @@ async fn unsigned_is_read_as_it_was_told_at_the_place() {
     let mut feed = Feed::of(&store, "@alice:x").await;
     let told = |event_id: &str, unsigned: &'static str| {
         let mut event = state(event_id, "t", "");
-        event.unsigned = Some(unsigned.into());
+        event.bare_unsigned = Some(unsigned.into());
         room_with("!r:x", vec![event])
     };
     feed.rooms(vec![told("$1", "one")]).await;

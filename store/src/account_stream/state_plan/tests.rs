@@ -11,12 +11,8 @@ fn event(text: &str) -> Event {
         event_id: format!("${value}"),
         event_type: String::from(if is_member { MEMBER } else { "t" }),
         state_key: key.map(str::to_owned),
-        membership: None,
-        displayname: None,
         body: Bytes::from(value.to_owned()),
-        unsigned: None,
-        age_ts: None,
-        transaction_id: None,
+        ..Event::default()
     }
 }
 

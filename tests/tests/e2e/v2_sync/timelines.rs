@@ -120,8 +120,7 @@ async fn a56_d1_15_a_new_display_name_is_no_new_join() {
 }
 
 #[tokio::test]
-#[ignore = "not built yet: redactions of what is stored (docs/deviations.md)"]
-async fn a_redacted_message_is_never_served_again() {
+async fn a76_a_redacted_message_is_never_served_again() {
     let lab = Lab::shared().await;
     let alice = lab.user("alice").await;
     let room = alice.create_public_room().await;

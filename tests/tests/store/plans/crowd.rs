@@ -15,6 +15,15 @@ INSERT INTO event_bodies (event_id, body_hash, membership, body)
 SELECT '$crowd-' || n, decode(md5(n::TEXT), 'hex'), 'join', convert_to(repeat('x', 150), 'UTF8')
 FROM generate_series(1, 60000) AS n;
 
+INSERT INTO redactions (event_id, room_nid, redacted_by)
+SELECT '$crowd-' || n, 1 + n % 30000, n FROM generate_series(1, 30000) AS n;
+
+INSERT INTO event_copies (account_id, room_nid, event_id, pos, ord)
+SELECT account_id, room_nid, '$crowd-' || pos, pos, 0 FROM crowd;
+
+INSERT INTO redaction_scans (account_id, room_nid, pos, from_token, until_token)
+SELECT account_id, room_nid, pos, 't', 's' FROM crowd;
+
 INSERT INTO polls (account_id, pos, next_batch)
 SELECT account_id, pos, 's' || pos FROM crowd;
 

@@ -7,7 +7,7 @@ use store::{
 };
 
 use crate::polls::{
-    Feed, counts, light, member, message, receipt, room_with_state, state, to_device,
+    Feed, counts, light, member, message, receipt, redaction, room_with_state, state, to_device,
 };
 
 /// How many rooms the account is in, and how many a poll or a request is about.
@@ -32,6 +32,12 @@ pub(super) const HOT: &[&str] = &[
     "members::complete_members",
     "members::member_changes",
     "members::members",
+    "redactions::create",
+    "redactions::finish_redaction_scan",
+    "redactions::insert",
+    "redactions::prune",
+    "redactions::redaction_scans",
+    "redactions::remove_copies",
     "room_heads::changed_rooms",
     "room_heads::room_head",
     "room_heads::rooms_in",
@@ -51,7 +57,9 @@ pub(super) const HOT: &[&str] = &[
     "write_rooms::before",
     "write_rooms::heads",
     "write_rooms::write_account_rooms",
+    "write_rooms::write_copies",
     "write_rooms::write_heads",
+    "write_rooms::write_scans",
     "write_rooms::write_state_changes",
     "write_rooms::write_timelines",
     "write_rooms::write_updates",
@@ -79,6 +87,7 @@ pub(super) async fn goes_on(store: &Store, rounds: usize) {
         }
         reads_rooms(&feed, device, &rooms, pos).await;
         reads_members(&feed, rooms[0], pos).await;
+        redacts(&mut feed, round).await;
         lives_in_sessions(&feed, device, round).await;
     }
 }
@@ -94,7 +103,9 @@ fn update(round: usize, number: usize) -> RoomUpdate {
         member(&id("alice"), "@alice:x", "join"),
         member(&id("bob"), "@bob:x", "join"),
     ];
-    let timeline = vec![message(&id("message")), state(&id("topic"), "m.room.topic", "")];
+    let mut topic = state(&id("topic"), "m.room.topic", "");
+    topic.copies = vec![format!("$topic-{}-{number}", round.wrapping_sub(1))];
+    let timeline = vec![message(&id("message")), topic];
     RoomUpdate {
         receipts: vec![receipt("@bob:x", &id("message"), "")],
         account_data: vec![AccountData { event_type: "m.tag".into(), event: "{}".into() }],
@@ -129,6 +140,26 @@ async fn polls(feed: &mut Feed, device: DeviceNid, round: usize) -> Position {
     let poll = light(since.as_deref(), &round.to_string(), to_device(device, &["3"]));
     feed.store.ingest_light(feed.account_id, &poll).await.unwrap();
     pos
+}
+
+/// A poll with redactions and a gap, in which there was another one.
+async fn redacts(feed: &mut Feed, round: usize) {
+    let mut carrier = message(&format!("$carrier-{round}"));
+    carrier.copies = vec![format!("$message-{round}-2")];
+    let timeline = vec![
+        carrier,
+        redaction(&format!("$redaction-{round}"), &format!("$message-{round}-2")),
+        redaction(&format!("$again-{round}"), &format!("$topic-{round}-2")),
+    ];
+    let gap = RoomUpdate {
+        limited: true,
+        prev_batch: Some("p".to_owned()),
+        ..room_with_state(&room_id(2), Vec::new(), timeline)
+    };
+    feed.rooms(vec![gap]).await;
+    let scans = feed.store.redaction_scans(feed.account_id, 9).await.unwrap();
+    let found = [redaction(&format!("$found-{round}"), &format!("$name-{round}-2"))];
+    feed.store.finish_redaction_scan(feed.account_id, &scans[0], &found).await.unwrap();
 }
 
 /// What a sync asks about a window of rooms, from the beginning and since a while ago.

@@ -47,10 +47,11 @@ impl Members {
         }
         let frame =
             Frame { sort: self.list.sort, next: None, count: self.count(view, &found).await? };
-        let events = found
-            .changes
-            .iter()
-            .map(|change| MemberEvent { body: &change.body, unsigned: change.unsigned.as_deref() });
+        let events = found.changes.iter().map(|change| MemberEvent {
+            body: &change.body,
+            unsigned: change.unsigned.as_deref(),
+            redacted_because: change.redacted_because.as_deref(),
+        });
         let json = self.write(&frame, events);
         Ok(Some(Answer { json, place: Some(found.place.encode()) }))
     }

@@ -82,7 +82,11 @@ impl Members {
         let next = (end < members.len())
             .then(|| PagePlace { offset: end, ..from }.seal(view.pages(), &self.room_id));
         let frame = Frame { sort: from.list.sort, next: next.as_deref(), count: members.len() };
-        let events = bodies.iter().map(|body| MemberEvent { body, unsigned: None });
+        let events = bodies.iter().map(|(body, redaction)| MemberEvent {
+            body,
+            unsigned: None,
+            redacted_because: redaction.as_deref(),
+        });
         Ok(Page {
             json: self.write(&frame, events),
             place: Place { room_nid, list: self.list, pos: from.snapshot, skip: 0 },

@@ -10,6 +10,7 @@ use crate::{
 pub(super) struct MemberEvent<'a> {
     pub(super) body: &'a [u8],
     pub(super) unsigned: Option<&'a [u8]>,
+    pub(super) redacted_because: Option<&'a [u8]>,
 }
 
 /// What a reply says beside its events.
@@ -49,7 +50,11 @@ impl Members {
 
 /// Writes an event with its `room_id`, which events have or lack depending on how upstream told them.
 fn write_member(room_id: &str, event: &MemberEvent<'_>, out: &mut Vec<u8>) {
-    let unsigned = Unsigned { stored: event.unsigned, ..Unsigned::default() };
+    let unsigned = Unsigned {
+        stored: event.unsigned,
+        redacted_because: event.redacted_because,
+        ..Unsigned::default()
+    };
     let parsed = std::str::from_utf8(event.body).ok().and_then(|body| Object::parse(body).ok());
     match (parsed, event.body.strip_prefix(b"{")) {
         (Some(object), Some(rest)) if object.get("room_id").is_none() => {
@@ -71,7 +76,8 @@ mod tests {
 
     #[track_caller]
     fn check(body: &str, unsigned: Option<&str>, expected: &str) {
-        let event = MemberEvent { body: body.as_bytes(), unsigned: unsigned.map(str::as_bytes) };
+        let unsigned = unsigned.map(str::as_bytes);
+        let event = MemberEvent { body: body.as_bytes(), unsigned, redacted_because: None };
         let mut out = Vec::new();
         write_member("!a:b", &event, &mut out);
         assert_eq!(String::from_utf8(out).unwrap(), expected);

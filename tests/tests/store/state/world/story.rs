@@ -206,6 +206,7 @@ impl World {
         let mut event = make(&format!("${}", self.events));
         if self.chance(1, 2) {
             event.unsigned = Some(format!(r#"{{"told":{}}}"#, self.events).into());
+            event.bare_unsigned.clone_from(&event.unsigned);
         }
         event
     }
