@@ -20,6 +20,8 @@ use dashmap::DashMap;
 use store::{AccountId, DeviceNid, Position};
 use tokio::sync::{Semaphore, watch};
 
+use crate::{ignored, poller::upkeep};
+
 pub(crate) use self::{
     device::{Device, KeyCounts, PresenceWish},
     known_members::{KnownMembers, MemoryId},
@@ -71,6 +73,10 @@ pub(crate) struct Account {
     demand: watch::Sender<u64>,
     /// Limits how many member lists are fetched from upstream at once.
     member_fetches: Semaphore,
+    /// The users whom it ignores.
+    pub(crate) ignored: ignored::Known,
+    /// What its polls leave to be done in the background.
+    pub(crate) upkeep: upkeep::Orders,
 }
 
 /// How many member lists of one account are fetched from upstream at once.
@@ -96,6 +102,8 @@ impl Account {
             writes: AtomicU64::new(0),
             demand: watch::Sender::new(0),
             member_fetches: Semaphore::new(MEMBER_FETCHES),
+            ignored: ignored::Known::default(),
+            upkeep: upkeep::Orders::default(),
         }
     }
 

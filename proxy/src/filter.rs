@@ -36,6 +36,22 @@ pub(crate) struct Filter {
     /// Rooms.
     #[serde(deserialize_with = "object")]
     pub(crate) room: RoomFilter,
+    /// The form of room events.
+    pub(crate) event_format: EventFormat,
+    /// The filter as the client wrote it; empty where it wrote none.
+    #[serde(skip)]
+    pub(crate) raw: String,
+}
+
+/// In which form room events are told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum EventFormat {
+    /// As clients know them.
+    #[default]
+    Client,
+    /// As homeservers tell them each other.
+    Federation,
 }
 
 /// Which rooms, and what of them.
@@ -104,6 +120,11 @@ impl Filter {
     pub(crate) fn parse(json: &[u8]) -> Result<Self, Error> {
         let mut reader = serde_json::Deserializer::from_slice(json);
         let parsed = object(&mut reader).and_then(|filter| reader.end().map(|()| filter));
+        let parsed = parsed.map(|filter: Self| Self {
+            // It is JSON, so it is text.
+            raw: String::from_utf8_lossy(json).into_owned(),
+            ..filter
+        });
         parsed.map_err(|error| {
             if error.is_data() {
                 Error::BadJson(format!("Invalid filter: {error}"))
@@ -149,8 +170,13 @@ impl EventFilter {
         admits_one(self.rooms.as_deref(), &self.not_rooms, room_id)
     }
 
-    /// Whether it lets an event of this type in, whoever sent it.
-    pub(crate) fn admits_type(&self, event_type: &str) -> bool {
+    /// Whether it lets an event in that has no sender: account data, typing, receipts. As in Synapse, a filter that
+    /// asks for senders asks for none of these.
+    pub(crate) fn admits_without_sender(&self, event_type: &str) -> bool {
+        self.admits(Seen { event_type, sender: None, has_url: false })
+    }
+
+    fn admits_type(&self, event_type: &str) -> bool {
         !self.not_types.match_any(event_type)
             && self.types.as_ref().is_none_or(|types| types.match_any(event_type))
     }

@@ -6,6 +6,7 @@
 mod account;
 mod auth;
 mod auth_header;
+mod auxiliary;
 mod body;
 mod clock;
 mod config;
@@ -15,6 +16,7 @@ mod error;
 mod event_json;
 mod filter;
 mod housekeeping;
+mod ignored;
 mod ingest;
 mod json;
 mod passthrough;

@@ -12,6 +12,7 @@ mod handover;
 mod light;
 mod main;
 mod outcome;
+pub(crate) mod upkeep;
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,6 +21,7 @@ use tokio::sync::Notify;
 use crate::{
     account::{Account, Device},
     auth::authenticate_stored,
+    clock::now_ms,
     error::causes,
     state::State,
 };
@@ -116,6 +118,7 @@ impl Poller {
         tokio::select! {
             () = self.poll_forever() => {}
             () = self.look_through_gaps() => {}
+            () = upkeep::keep_up(&self) => {}
             _ = shutting_down.wait_for(|down| *down) => {}
             _ = logged_out.wait_for(|gone| *gone) => tracing::info!("the device is logged out"),
         }
@@ -156,11 +159,19 @@ impl Poller {
     }
 
     /// How long upstream may hold the next poll: not at all while somebody waits for writes that are not
-    /// covered yet. Synapse answers a question that it has answered within two minutes from its cache, so
-    /// no two such polls ask for quite the same.
+    /// covered yet, or for the device's own part. Synapse answers a question that it has answered within two
+    /// minutes from its cache, so no two such polls ask for quite the same.
     fn hold(&self, long: Duration) -> Duration {
         let demand = *self.account.watch_demand().borrow();
-        if demand > self.device.covered() { Duration::from_millis(demand % 50 + 1) } else { long }
+        let different = if demand > self.device.covered() {
+            demand
+        } else if !self.device.is_polled() {
+            // The process before this one may have asked, too.
+            now_ms().unsigned_abs()
+        } else {
+            return long;
+        };
+        Duration::from_millis(different % 50 + 1)
     }
 
     fn is_main(&self) -> bool {

@@ -3,6 +3,8 @@
 //! Stands on `views`; knows nothing of v3, of pollers, or of how anything is stored.
 
 mod answer;
+mod archive;
+mod federation;
 mod filters;
 mod migration;
 mod request;

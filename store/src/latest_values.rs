@@ -67,6 +67,25 @@ impl Store {
             .collect())
     }
 
+    /// One piece of global account data, the whole JSON event.
+    pub async fn global_account_data_of(
+        &self,
+        account_id: AccountId,
+        event_type: &str,
+    ) -> Result<Option<Bytes>, Error> {
+        let rows = self
+            .query(
+                "latest_values::global_account_data_of",
+                "-- latest_values::global_account_data_of
+                SELECT event
+                FROM account_data
+                WHERE account_id = $1 AND room_nid = $2 AND event_type = $3",
+                &[&account_id.0, &NO_ROOM.0, &event_type],
+            )
+            .await?;
+        Ok(rows.first().map(|row| Bytes::from(row.get::<_, Vec<u8>>("event"))))
+    }
+
     /// Account data of rooms, each room's since its own position.
     pub async fn room_account_data(
         &self,

@@ -22,6 +22,7 @@ mod sessions;
 mod state;
 mod timelines;
 mod tx;
+mod upkeep;
 
 use std::sync::Arc;
 
@@ -47,6 +48,7 @@ pub use crate::{
     sessions::{NewSession, Session},
     state::{StateEvent, StateQuery, StateSelection},
     timelines::{TimelineEvent, TimelineQuery, UpstreamTokens},
+    upkeep::Upkeep,
 };
 
 /// The database. Cheap to clone; clones share one pool of connections.

@@ -68,12 +68,25 @@ impl Lab {
         if past_the_proxy() { self.synapse.url() } else { self.proxy.url() }
     }
 
+    /// Whether clients connect to Synapse itself.
+    pub fn is_past_the_proxy(&self) -> bool {
+        past_the_proxy()
+    }
+
     /// A new user, logged in through the proxy. The user ID begins with `name` and has a number after it.
     pub async fn user(&self, name: &str) -> Client {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         let localpart = format!("{name}-{}", COUNTER.fetch_add(1, Ordering::Relaxed));
         self.synapse.register(&localpart).await;
         self.log_in(&localpart, &format!("{}PHONE", name.to_uppercase())).await
+    }
+
+    /// An administrator of the homeserver, who talks to it past the proxy.
+    pub async fn administrator(&self) -> Client {
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        let localpart = format!("administrator-{}", COUNTER.fetch_add(1, Ordering::Relaxed));
+        self.synapse.register_administrator(&localpart).await;
+        Client::login(&self.synapse.url(), &localpart, PASSWORD, "DESK").await
     }
 
     /// A new user who talks to Synapse past the proxy.

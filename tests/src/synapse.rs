@@ -78,11 +78,22 @@ impl Synapse {
 
     /// Registers a user through the shared-secret admin API.
     pub async fn register(&self, localpart: &str) {
+        self.register_as(localpart, false).await;
+    }
+
+    /// [`Synapse::register`] for a user who may administrate the server.
+    pub async fn register_administrator(&self, localpart: &str) {
+        self.register_as(localpart, true).await;
+    }
+
+    async fn register_as(&self, localpart: &str, admin: bool) {
         const PATH: &str = "/_synapse/admin/v1/register";
         let nobody = Client::anonymous(&self.url());
         let nonce = nobody.get(PATH).send().await.ok()["nonce"].as_str().unwrap().to_owned();
         let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, SHARED_SECRET.as_bytes());
-        let fields = [nonce.as_str(), localpart, PASSWORD, "notadmin"].join("\0");
+        let fields =
+            [nonce.as_str(), localpart, PASSWORD, if admin { "admin" } else { "notadmin" }]
+                .join("\0");
         let mac = hmac::sign(&key, fields.as_bytes()).as_ref().iter().fold(
             String::new(),
             |mut hex, byte| {
@@ -90,7 +101,7 @@ impl Synapse {
                 hex
             },
         );
-        let body = json!({"nonce": nonce, "username": localpart, "password": PASSWORD, "admin": false, "mac": mac});
+        let body = json!({"nonce": nonce, "username": localpart, "password": PASSWORD, "admin": admin, "mac": mac});
         let _registered: Reply = nobody.post(PATH).json(&body).send().await.expect_status(200);
     }
 

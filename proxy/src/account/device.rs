@@ -65,7 +65,8 @@ pub(crate) struct Device {
     v2_acked: Mutex<Option<(InboxSeq, i64)>>,
     /// Written by the poller.
     key_counts: watch::Sender<KeyCounts>,
-    /// Whether upstream has told this device's own part at least once.
+    /// Whether what is stored of this device's own part is as new as the account's rooms: since this process
+    /// began, upstream has told it. For the main device rooms and own part come by the same polls.
     polled: watch::Sender<bool>,
     /// How many of the account's writes its polls cover. Written by the poller after its commit.
     covered: watch::Sender<u64>,
@@ -86,7 +87,7 @@ pub(crate) struct Device {
 }
 
 impl Device {
-    pub(super) fn new(stored: &store::Device, is_main: bool) -> Self {
+    pub(super) fn new(stored: &store::Device, polled: bool) -> Self {
         Self {
             device_nid: stored.device_nid,
             device_id: stored.device_id.clone(),
@@ -96,7 +97,7 @@ impl Device {
                 one_time_keys_count: stored.one_time_keys_count.clone(),
                 unused_fallback_key_types: stored.unused_fallback_key_types.clone(),
             }),
-            polled: watch::Sender::new(is_main || stored.upstream_since.is_some()),
+            polled: watch::Sender::new(polled),
             covered: watch::Sender::new(0),
             token: watch::Sender::new(None),
             logged_out: watch::Sender::new(false),
@@ -161,14 +162,14 @@ impl Device {
         *known = (*known).max(Some((acked, now)));
     }
 
+    /// Whether upstream has told this device's own part since this process began.
+    pub(crate) fn is_polled(&self) -> bool {
+        *self.polled.borrow()
+    }
+
     /// Changes when upstream has told this device's own part for the first time.
     pub(crate) fn watch_polled(&self) -> watch::Receiver<bool> {
         self.polled.subscribe()
-    }
-
-    /// Whether upstream has told this device's own part at least once.
-    pub(crate) fn is_polled(&self) -> bool {
-        *self.polled.borrow()
     }
 
     /// A poll that covers this many of the account's writes is stored.

@@ -20,6 +20,14 @@ impl Account {
         self.cover_writes(device).await;
     }
 
+    /// Has a main poll begin now, and waits until it is stored. `false` if that took too long.
+    pub(crate) async fn fresh_main_poll(&self, main_device: &Arc<Device>) -> bool {
+        self.has_written();
+        let writes = self.writes();
+        self.cover_writes(main_device).await;
+        main_device.covered() >= writes
+    }
+
     /// Waits until the account's writes so far are stored, in its rooms and in the device's own part.
     pub(super) async fn cover_writes(&self, device: &Arc<Device>) {
         let writes = self.writes();

@@ -98,7 +98,8 @@ impl Accounts {
         }
         let mut polled = requester.device.watch_polled();
         let device_deadline = deadline.min(Instant::now() + DEVICE_WAIT);
-        // A device that upstream does not answer for is served without its own part for now.
+        // Events must not come before the to-device messages with their keys, which a second device gets by
+        // polls of its own. One that upstream does not answer for is served without its own part for now.
         let _ = timeout_at(device_deadline, polled.wait_for(|polled| *polled)).await;
         requester.account.cover_writes(&requester.device).await;
         Ok(())
@@ -117,6 +118,7 @@ impl Accounts {
         if pos > account.pos()
             && let Some(stored) = store.account_by_id(account.account_id).await?
         {
+            account.ignored.forget();
             account.advance(stored.pos);
         }
         if inbox > device.inbox_seq()

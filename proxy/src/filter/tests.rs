@@ -39,6 +39,21 @@ fn rooms() {
 }
 
 #[test]
+fn events_without_sender() {
+    let check = |filter: &str, expected| {
+        let filter = parse(&format!(r#"{{"account_data":{filter}}}"#));
+        assert_eq!(filter.account_data.admits_without_sender("t"), expected, "{filter:?}");
+    };
+    check("{}", true);
+    check(r#"{"types":["t"]}"#, true);
+    check(r#"{"not_types":["t"]}"#, false);
+    check(r#"{"senders":["@a:x"]}"#, false);
+    check(r#"{"senders":[]}"#, false);
+    check(r#"{"not_senders":["@a:x"]}"#, true);
+    check(r#"{"contains_url":false}"#, true);
+}
+
+#[test]
 fn limits() {
     let limit = |json: &str| parse(json).room.timeline.timeline_limit();
     assert_eq!(limit("{}"), 10);

@@ -27,6 +27,9 @@ const MAX_PAGES: u32 = 20;
 
 const PAGE: &str = "100";
 
+/// Nothing else is looked for.
+const REDACTIONS: &str = r#"{"types":["m.room.redaction"]}"#;
+
 #[derive(Deserialize)]
 struct Page<'a> {
     #[serde(borrow, default)]
@@ -115,7 +118,17 @@ impl Poller {
             let reply = self
                 .state
                 .upstream
-                .redactions(&current, &scan.room_id, &from, &scan.until, PAGE)
+                .messages(
+                    &current,
+                    &scan.room_id,
+                    &[
+                        ("dir", "b"),
+                        ("from", &from),
+                        ("to", &scan.until),
+                        ("limit", PAGE),
+                        ("filter", REDACTIONS),
+                    ],
+                )
                 .await?;
             let page: Page<'_> =
                 serde_json::from_slice(&reply).map_err(|_| upstream::Error::InvalidBody)?;

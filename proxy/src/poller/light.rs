@@ -92,6 +92,7 @@ impl Poller {
             filter: FILTER.to_owned(),
             timeout: self.hold(timeout),
             set_presence: self.device.tell_presence().as_str(),
+            use_state_after: true,
         };
         let reply = match self.ask_light(token, &query, demand, presence_wish).await {
             Some(Ok(reply)) => reply,

@@ -38,6 +38,7 @@ impl Poller {
             return Outcome::AskAgain;
         }
         if account.pos > self.account.pos() {
+            self.account.ignored.forget();
             self.account.advance(account.pos);
         }
         let since = account.upstream_since;
@@ -81,6 +82,7 @@ impl Poller {
             filter: filter(limit),
             timeout: vary(if is_first { Duration::ZERO } else { self.hold(LONG_POLL) }, tries),
             set_presence: self.device.tell_presence().as_str(),
+            use_state_after: true,
         };
         tokio::select! {
             // The reply first: what has arrived is never thrown away for a change of mind.
@@ -125,6 +127,7 @@ impl Poller {
         if let Some(update) = &poll.device {
             self.device.advance(stored.inbox_seq, update);
         }
+        self.leave_upkeep(&poll, stored.pos).await;
         self.account.advance(stored.pos);
         if poll.rooms.iter().any(|room| room.limited) {
             self.gaps.notify_one();

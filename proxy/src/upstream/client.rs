@@ -67,6 +67,8 @@ pub(crate) struct SyncQuery {
     pub(crate) timeout: Duration,
     /// What the poll does to the user's presence.
     pub(crate) set_presence: &'static str,
+    /// Whether the state after each timeline is wanted instead of that before it, if the homeserver can (MSC4222).
+    pub(crate) use_state_after: bool,
 }
 
 impl Client {
@@ -129,22 +131,14 @@ impl Client {
         self.get(Some(token), &path, MEMBERS).await
     }
 
-    /// `GET /_matrix/client/v3/rooms/{roomId}/messages`, backwards, the redactions alone.
-    pub(crate) async fn redactions(
+    /// `GET /_matrix/client/v3/rooms/{roomId}/messages` with these parameters.
+    pub(crate) async fn messages(
         &self,
         token: &AccessToken,
         room_id: &str,
-        from: &str,
-        to: &str,
-        limit: &str,
+        parameters: &[(&str, &str)],
     ) -> Result<Bytes, Error> {
-        let query = Serializer::new(String::new())
-            .append_pair("dir", "b")
-            .append_pair("from", from)
-            .append_pair("to", to)
-            .append_pair("limit", limit)
-            .append_pair("filter", r#"{"types":["m.room.redaction"]}"#)
-            .finish();
+        let query = Serializer::new(String::new()).extend_pairs(parameters).finish();
         let path = format!("/_matrix/client/v3/rooms/{}/messages?{query}", segment(room_id));
         self.get_json(token, &path).await
     }
@@ -219,10 +213,13 @@ fn sync_path(query: &SyncQuery) -> String {
     pairs
         .append_pair("filter", &query.filter)
         .append_pair("timeout", &query.timeout.as_millis().to_string())
-        .append_pair("set_presence", query.set_presence)
+        .append_pair("set_presence", query.set_presence);
+    if query.use_state_after {
         // MSC4222 under its stable and its unstable name: servers know one or the other, or neither.
-        .append_pair("use_state_after", "true")
-        .append_pair("org.matrix.msc4222.use_state_after", "true");
+        pairs
+            .append_pair("use_state_after", "true")
+            .append_pair("org.matrix.msc4222.use_state_after", "true");
+    }
     if let Some(since) = &query.since {
         pairs.append_pair("since", since);
     }
@@ -268,6 +265,7 @@ mod tests {
             filter: "{}".to_owned(),
             timeout: Duration::from_secs(30),
             set_presence: "offline",
+            use_state_after: true,
         };
         assert_eq!(
             sync_path(&query),

@@ -10,6 +10,7 @@ use crate::{
     auth::Requester,
     error::Error,
     filter::{Filter, Seen},
+    ignored::Ignored,
     state::State,
     views::{self, LookBack, RoomView, View, Wanted},
 };
@@ -116,7 +117,7 @@ pub(super) async fn top(
         inbox_seq,
         account_data: account_data
             .into_iter()
-            .filter(|(event_type, _)| filter.account_data.admits_type(event_type))
+            .filter(|(event_type, _)| filter.account_data.admits_without_sender(event_type))
             .map(|(_, event)| event)
             .collect(),
         presence: presence
@@ -143,6 +144,8 @@ pub(super) async fn changed_rooms(
     let filter = &*wishes.filter;
     let account_id = requester.account.account_id;
     let (pos, changed) = state.store.changed_rooms(account_id, since).await?;
+    let ignored = ignored(state, requester).await?;
+    let changed = rooms::without_ignored(changed, &ignored, &requester.account.user_id);
     let mut wanted = rooms::incremental(changed, since, &filter.room, full_state);
     if full_state {
         add_unchanged(state, requester, since, filter, &mut wanted).await?;
@@ -164,13 +167,21 @@ async fn add_unchanged(
     let listed: std::collections::HashSet<_> =
         wanted.iter().map(|room| room.head.room_nid).collect();
     let extent = views::Extent::Since { since, cut: None, full_state: true };
+    let ignored = ignored(state, requester).await?;
     wanted.extend(
         heads
             .into_iter()
             .filter(|head| !listed.contains(&head.room_nid) && filter.room.admits(&head.room_id))
+            .filter(|head| !ignored.hides_invite(head, &requester.account.user_id))
             .map(|head| Wanted { head, extent }),
     );
     Ok(())
+}
+
+/// The users whom the requester ignores.
+pub(super) async fn ignored(state: &State, requester: &Requester) -> Result<Arc<Ignored>, Error> {
+    let account = &requester.account;
+    Ok(account.ignored.get(&state.store, account.account_id).await?)
 }
 
 /// Loads rooms as a client wants them. All of one answer share a `look_back`.
@@ -184,8 +195,10 @@ pub(super) async fn load(
 ) -> Result<Vec<RoomView>, Error> {
     let filter = &*wishes.filter;
     let nobody = KnownMembers::default();
+    let ignored = ignored(state, requester).await?;
     let view = View {
         look_back,
+        ignored: &ignored,
         timeline: &filter.room.timeline,
         state: &filter.room.state,
         lazy_load_members: filter.room.state.lazy_load_members,
@@ -195,8 +208,7 @@ pub(super) async fn load(
             &wishes.known_members
         },
         state_after: wishes.state_form != StateForm::Before,
-        receipts: filter.room.ephemeral.admits_anything()
-            && filter.room.ephemeral.admits_type("m.receipt"),
+        receipts: filter.room.ephemeral.admits_without_sender("m.receipt"),
     };
     views::load(state, requester, wanted, &view, pos).await
 }
@@ -213,10 +225,9 @@ pub(super) fn has_news(view: &RoomView, filter: &Filter) -> bool {
                 || !view.state.is_empty()
                 || (view.timeline.limited && view.wanted.head.section == Section::Leave)
                 || (filter.room.account_data.admits_room(room_id)
-                    && view
-                        .account_data
-                        .iter()
-                        .any(|(event_type, _)| filter.room.account_data.admits_type(event_type)))
+                    && view.account_data.iter().any(|(event_type, _)| {
+                        filter.room.account_data.admits_without_sender(event_type)
+                    }))
                 || (filter.room.ephemeral.admits_room(room_id)
                     && (!view.receipts.is_empty() || shows_typing(view, filter)))
         }
@@ -230,8 +241,7 @@ pub(super) fn shows_typing(view: &RoomView, filter: &Filter) -> bool {
     let Some(typing) = &head.typing else { return false };
     let ephemeral = &filter.room.ephemeral;
     if head.section != Section::Join
-        || !ephemeral.admits_anything()
-        || !ephemeral.admits_type("m.typing")
+        || !ephemeral.admits_without_sender("m.typing")
         || !ephemeral.admits_room(&head.room_id)
     {
         return false;

@@ -54,6 +54,7 @@ pub(super) async fn begin(
         filter: NOTHING.to_owned(),
         timeout: Duration::from_millis(unlike_any_other()),
         set_presence: "offline",
+        use_state_after: false,
     };
     match state.upstream.sync(&requester.access_token, &query).await {
         Ok(_) => Ok(true),

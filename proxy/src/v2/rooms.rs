@@ -4,14 +4,20 @@ use store::{ChangedRoom, Position, RoomHead, Section};
 
 use crate::{
     filter::RoomFilter,
+    ignored::Ignored,
     views::{Extent, Wanted},
 };
 
 /// The rooms of an initial answer: everything that the account has, as the filter lets it in.
-pub(super) fn initial(heads: Vec<RoomHead>, filter: &RoomFilter) -> Vec<Wanted> {
+pub(super) fn initial(
+    heads: Vec<RoomHead>,
+    filter: &RoomFilter,
+    ignored: &Ignored,
+    user_id: &str,
+) -> Vec<Wanted> {
     heads
         .into_iter()
-        .filter(|head| is_listed(head, filter))
+        .filter(|head| is_listed(head, filter) && !ignored.hides_invite(head, user_id))
         .map(|head| Wanted { head, extent: Extent::Whole { since: None } })
         .collect()
 }
@@ -26,6 +32,30 @@ fn is_listed(head: &RoomHead, filter: &RoomFilter) -> bool {
             (filter.include_leave || head.kicked) && !head.forgotten && filter.admits(&head.room_id)
         }
     }
+}
+
+/// The rooms of a stretch without the invites of ignored users. To a client that knew such a room as joined it
+/// is left.
+pub(super) fn without_ignored(
+    changed: Vec<ChangedRoom>,
+    ignored: &Ignored,
+    user_id: &str,
+) -> Vec<ChangedRoom> {
+    if ignored.is_empty() {
+        return changed;
+    }
+    changed
+        .into_iter()
+        .filter_map(|mut room| {
+            if ignored.hides_invite(&room.head, user_id) {
+                if room.section_before != Some(Section::Join) {
+                    return None;
+                }
+                room.head.section = Section::Leave;
+            }
+            Some(room)
+        })
+        .collect()
 }
 
 /// The rooms of an incremental answer: those that polls after `since` mentioned.

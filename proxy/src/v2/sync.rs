@@ -29,6 +29,8 @@ use crate::{
 
 use super::{
     answer::{self, Standing, Top, Wishes},
+    archive::Archive,
+    federation::Pdus,
     filters, migration,
     request::SyncRequest,
     rooms,
@@ -212,8 +214,9 @@ impl Sync<'_> {
                 answer::top(self.state, self.requester, standing, filter, pos, full_state).await?;
             let waits = !full_state && !top.has_news() && views.is_empty();
             if !waits || Instant::now() >= self.deadline || *shutting_down.borrow() {
+                let pdus = Pdus::fetch(self.state, self.requester, filter, &views).await?;
                 let members = self.told(standing.members, &views);
-                return Ok(Some(self.whole(&top, members, &views)));
+                return Ok(Some(self.whole(&top, members, &views, &pdus)));
             }
             tokio::select! {
                 _ = positions.changed() => {}
@@ -243,8 +246,14 @@ impl Sync<'_> {
     }
 
     /// An answer in one piece.
-    fn whole(&self, top: &Top, members: MemoryId, views: &[RoomView]) -> Response<Body> {
-        let writer = Writer::new(self.state, self.requester, self.wishes, top.pos);
+    fn whole(
+        &self,
+        top: &Top,
+        members: MemoryId,
+        views: &[RoomView],
+        pdus: &Pdus,
+    ) -> Response<Body> {
+        let writer = Writer::new(self.state, self.requester, self.wishes, top.pos).with_pdus(pdus);
         let mut out = Vec::with_capacity(1024);
         let mut object = ObjectWriter::new(&mut out);
         writer.top(top, members, &mut object);
@@ -270,12 +279,17 @@ impl Sync<'_> {
     /// An initial answer never waits, and is streamed: memory does not grow with the account.
     async fn initial(&self, standing: Standing) -> Result<Response<Body>, Error> {
         let account_id = self.requester.account.account_id;
+        self.requester.account.upkeep.tended().await;
         let pos = self.requester.account.pos();
         let filter = &self.wishes.filter;
         let top = answer::top(self.state, self.requester, standing, filter, pos, false).await?;
         let all = [Section::Join, Section::Invite, Section::Knock, Section::Leave];
-        let heads = self.state.store.rooms_in(account_id, &all).await?;
-        let wanted = rooms::initial(heads, &filter.room);
+        let mut heads = self.state.store.rooms_in(account_id, &all).await?;
+        let archive = Archive::fetch(self.state, self.requester, filter, &heads).await;
+        heads.retain(|head| archive.admits(head));
+        let ignored = answer::ignored(self.state, self.requester).await?;
+        let user_id = &self.requester.account.user_id;
+        let wanted = rooms::initial(heads, &filter.room, &ignored, user_id);
 
         let mut head = Vec::with_capacity(4096);
         let mut object = ObjectWriter::new(&mut head);
@@ -296,6 +310,7 @@ impl Sync<'_> {
             members,
             look_back: LookBack::default(),
             pos,
+            archive,
             sender,
         };
         tokio::spawn(stream.send(head, wanted));
@@ -347,6 +362,7 @@ struct RoomStream {
     members: MemoryId,
     look_back: LookBack,
     pos: Position,
+    archive: Archive,
     sender: mpsc::Sender<Result<Bytes, BoxError>>,
 }
 
@@ -367,7 +383,11 @@ impl RoomStream {
         for (section, name) in SECTIONS {
             let listed: Vec<Wanted> =
                 wanted.extract_if(.., |room| room.head.section == section).collect();
-            if listed.is_empty() {
+            let archived = match section {
+                Section::Leave => self.archive.rooms.as_slice(),
+                _ => &[],
+            };
+            if listed.is_empty() && archived.is_empty() {
                 continue;
             }
             out.extend_from_slice(if any_section { b"}," } else { br#","rooms":{"# });
@@ -384,9 +404,12 @@ impl RoomStream {
                     &self.look_back,
                     self.pos,
                 );
-                let writer = Writer::new(&self.state, &self.requester, &self.wishes, self.pos);
                 let views = views.await?;
                 known.extend(members_told(&views));
+                let filter = &self.wishes.filter;
+                let pdus = Pdus::fetch(&self.state, &self.requester, filter, &views).await?;
+                let writer = Writer::new(&self.state, &self.requester, &self.wishes, self.pos)
+                    .with_pdus(&pdus);
                 for view in views {
                     if std::mem::replace(&mut any_room, true) {
                         out.push(b',');
@@ -398,6 +421,14 @@ impl RoomStream {
                 if self.sender.send(Ok(std::mem::take(&mut out).into())).await.is_err() {
                     return Ok(());
                 }
+            }
+            for (room_id, entry) in archived {
+                if std::mem::replace(&mut any_room, true) {
+                    out.push(b',');
+                }
+                json::write_string(room_id, &mut out);
+                out.push(b':');
+                out.extend_from_slice(entry.as_bytes());
             }
         }
         self.requester.device.known_members.keep(self.members, known);

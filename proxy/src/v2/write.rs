@@ -15,7 +15,10 @@ use crate::{
     views::RoomView,
 };
 
-use super::answer::{Top, Wishes, shows_typing};
+use super::{
+    answer::{Top, Wishes, shows_typing},
+    federation::Pdus,
+};
 
 /// Who an answer is for, and how.
 pub(super) struct Writer<'a> {
@@ -26,6 +29,8 @@ pub(super) struct Writer<'a> {
     pos: Position,
     /// The moment that relative times count from.
     now: i64,
+    /// Events that are told in the format of federation.
+    pdus: Option<&'a Pdus>,
 }
 
 impl<'a> Writer<'a> {
@@ -35,7 +40,12 @@ impl<'a> Writer<'a> {
         wishes: &'a Wishes,
         pos: Position,
     ) -> Self {
-        Self { state, requester, wishes, pos, now: now_ms() }
+        Self { state, requester, wishes, pos, now: now_ms(), pdus: None }
+    }
+
+    /// The same, with events in the format of federation.
+    pub(super) fn with_pdus(self, pdus: &'a Pdus) -> Self {
+        Self { pdus: Some(pdus), ..self }
     }
 
     /// Writes the members of everything but the rooms. `members` names what the client will know of members
@@ -120,6 +130,9 @@ impl<'a> Writer<'a> {
     fn timeline(&self, view: &RoomView, out: &mut Vec<u8>) {
         let mut object = ObjectWriter::new(out);
         write_list(&view.timeline.events, object.key("events"), |(event, _), out| {
+            if let Some(pdu) = self.pdus.and_then(|pdus| pdus.event(&event.body)) {
+                return out.extend_from_slice(pdu);
+            }
             let unsigned = Unsigned {
                 stored: event.unsigned.as_deref(),
                 age: event.age_ts.map(|age_ts| self.now.saturating_sub(age_ts).max(0)),
@@ -162,14 +175,18 @@ impl<'a> Writer<'a> {
         });
     }
 
-    /// Writes an event of a room, or the fields of it that the filter asks for.
+    /// Writes an event of a room in the format that the filter asks for, or those fields of it.
     fn event(&self, body: &[u8], unsigned: Unsigned<'_>, out: &mut Vec<u8>) {
         let fields = &self.wishes.filter.event_fields;
+        let write = |out: &mut Vec<u8>| match self.pdus.and_then(|pdus| pdus.event(body)) {
+            Some(pdu) => out.extend_from_slice(pdu),
+            None => write_event(body, unsigned, out),
+        };
         if fields.admit_everything() {
-            return write_event(body, unsigned, out);
+            return write(out);
         }
         let mut whole = Vec::with_capacity(body.len() + 128);
-        write_event(body, unsigned, &mut whole);
+        write(&mut whole);
         fields.write(&whole, out);
     }
 
@@ -179,7 +196,7 @@ impl<'a> Writer<'a> {
         let wanted = view
             .account_data
             .iter()
-            .filter(|(event_type, _)| admits_room && filter.admits_type(event_type));
+            .filter(|(event_type, _)| admits_room && filter.admits_without_sender(event_type));
         events(out, |out| write_list(wanted, out, |(_, event), out| out.extend_from_slice(event)));
     }
 

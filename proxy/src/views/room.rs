@@ -10,6 +10,7 @@ use crate::{
     auth::Requester,
     error::{Error, causes},
     filter::EventFilter,
+    ignored::Ignored,
     state::State,
 };
 
@@ -36,6 +37,8 @@ pub(crate) struct View<'a> {
     pub(crate) receipts: bool,
     /// How far the answer may look for timelines upstream.
     pub(crate) look_back: &'a LookBack,
+    /// Whose events are not shown.
+    pub(crate) ignored: &'a Ignored,
 }
 
 /// A room as a client is to see it.

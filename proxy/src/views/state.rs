@@ -1,7 +1,10 @@
 //! The state that goes with a timeline: at its start or at its end, whole or as what changed on the way
 //! there; with lazy loading, the members that matter.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use store::{Place, Position, RoomNid, Section, StateEvent, StateQuery, StateSelection};
 
@@ -13,6 +16,10 @@ use crate::{
 };
 
 use super::{EventFields, Extent, TimelineView, View, Wanted};
+
+/// How long an answer waits to learn who speaks in it. Upstream may hold the members back for minutes, while it joins a
+/// large room; a speaker without a name is better than no answer.
+const LEARNING: Duration = Duration::from_secs(10);
 
 pub(super) async fn load(
     state: &State,
@@ -184,13 +191,14 @@ async fn learn_missing(
         if !missing || room.head.members_complete || room.head.section != Section::Join {
             continue;
         }
-        match members::complete(state, requester, &room.head).await {
-            Ok(()) => learnt = true,
-            Err(error) => tracing::warn!(
-                error = %causes(&error),
-                room_id = %room.head.room_id,
-                "could not learn who speaks"
-            ),
+        let room_id = &room.head.room_id;
+        let completed = members::complete(state, requester, &room.head);
+        match tokio::time::timeout(LEARNING, completed).await {
+            Ok(Ok(())) => learnt = true,
+            Ok(Err(error)) => {
+                tracing::warn!(error = %causes(&error), %room_id, "could not learn who speaks");
+            }
+            Err(_elapsed) => tracing::warn!(%room_id, "could not learn in time who speaks"),
         }
     }
     learnt

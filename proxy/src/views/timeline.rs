@@ -59,6 +59,7 @@ pub(super) async fn load(
         .collect();
     for round in 0..ROUNDS {
         let filtered = round > 0
+            || !view.ignored.is_empty()
             || rooms.iter().any(|room| !view.timeline.admits_everything_in(&room.head.room_id));
         let page = if filtered { (2 * limit).max(10) } else { enough };
         let open: Vec<TimelineQuery> = searches
@@ -88,7 +89,9 @@ pub(super) async fn load(
                         let fields = EventFields::read(&event.body);
                         (event, fields)
                     })
-                    .filter(|(_, fields)| view.timeline.admits(fields.seen())),
+                    .filter(|(_, fields)| {
+                        view.timeline.admits(fields.seen()) && !view.ignored.hides(fields)
+                    }),
             );
         }
     }

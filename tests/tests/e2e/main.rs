@@ -8,8 +8,10 @@
 
 mod access;
 mod bad_input;
+mod cold_start;
 mod crash;
 mod demo;
+mod fidelity;
 mod look_back;
 mod numbered;
 mod passthrough;
@@ -25,4 +27,5 @@ mod sync_tokens;
 mod timeline;
 mod to_device;
 mod typing;
+mod upkeep;
 mod v2_sync;

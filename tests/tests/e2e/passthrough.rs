@@ -4,6 +4,7 @@
 mod bodies;
 mod doors;
 mod headers;
+mod plain;
 
 use std::fmt::Write;
 

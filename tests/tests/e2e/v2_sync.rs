@@ -6,13 +6,16 @@
 
 mod account;
 mod account_rules;
+mod archive;
 mod basics;
 mod context;
 mod e2ee;
 mod ephemeral;
 mod errors;
+mod federation_format;
 mod filter_rules;
 mod filters;
+mod ignored;
 mod lazy_members;
 mod membership;
 mod migration;

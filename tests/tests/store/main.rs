@@ -25,3 +25,4 @@ mod rooms;
 mod sessions;
 mod state;
 mod timelines;
+mod upkeep;

@@ -62,6 +62,40 @@ async fn a72_tags_markers_and_flags_come_and_go() {
 }
 
 #[tokio::test]
+async fn a77_what_is_bundled_with_an_event_comes_and_what_relates_to_it_later_follows() {
+    let lab = Lab::shared().await;
+    let alice = lab.user("alice").await;
+    let room = alice.create_public_room().await;
+    // Bundled are the events of limited timelines only.
+    for n in 0..25 {
+        alice.send(&room, &format!("filler {n}")).await;
+    }
+    let original = alice.send(&room, "teh original").await;
+    let edit = async |body: &str| {
+        let content = json!({
+            "msgtype": "m.text", "body": format!("* {body}"),
+            "m.new_content": {"msgtype": "m.text", "body": body},
+            "m.relates_to": {"rel_type": "m.replace", "event_id": original},
+        });
+        alice.send_event(&room, "m.room.message", content).await.event_id()
+    };
+    let first_edit = edit("the original").await;
+
+    let mut chain = alice.v2();
+    let initial = chain.next().await;
+    let told = timeline(&initial, &room);
+    let event = told.iter().find(|event| event["event_id"] == original.as_str()).unwrap();
+    let replacement = &event["unsigned"]["m.relations"]["m.replace"];
+    assert_eq!(replacement["event_id"], first_edit.as_str(), "{event:#}");
+
+    edit("the last word").await;
+    let later = chain.until_reply("the edit", |reply| joined(reply, &room).is_object()).await;
+    assert_eq!(messages(&later, &room), ["* the last word"]);
+    let initial = alice.fresh_sync().send().await.ok();
+    assert_eq!(messages(&initial, &room).last(), Some(&"* the last word"));
+}
+
+#[tokio::test]
 async fn a79_the_age_is_that_of_the_answer() {
     let lab = Lab::shared().await;
     let alice = lab.user("alice").await;

@@ -2,8 +2,12 @@
 
 use serde_json::{Value, json};
 use tests::client::Client;
-use tests::lab::Lab;
-use tests::matchers::{joined, numbers};
+use tests::lab::{Lab, shared_postgres};
+use tests::matchers::{joined, messages, numbers};
+use tests::proxy::Proxy;
+use tests::scripted_homeserver::{
+    Canned, Gate, ScriptedHomeserver, first_sync, messages_in, nothing_new, with_to_device,
+};
 use tests::wait::eventually;
 
 #[tokio::test]
@@ -211,4 +215,40 @@ fn device_keys(client: &Client) -> Value {
 
 fn count(reply: &Value) -> u64 {
     reply["device_one_time_keys_count"]["signed_curve25519"].as_u64().unwrap_or_default()
+}
+
+/// Upstream sends a key with or before the event that needs it. With a second device they come by different polls, and
+/// after a restart the one with the key may be the later.
+#[tokio::test]
+async fn after_a_restart_a_second_device_has_the_key_with_the_event() {
+    const ALICE: &str = "@alice:scripted";
+    const ROOM: &str = "!room:scripted";
+    // Only the light poll of a second device asks for no rooms.
+    const LIGHT: &str = "/_matrix/client/v3/sync?filter=%7B%22room%22%3A%7B%22rooms%22%3A%5B%5D";
+    let server = ScriptedHomeserver::start().await;
+    server.on_sync(None, &first_sync(ALICE, ROOM, "s1", &[]));
+    let proxy = Proxy::start(&server.url(), &shared_postgres().await.database().await).await;
+    let mut phone = server.device(&proxy.url(), ALICE, "PHONE").v2();
+    phone.next().await;
+    server.on_path(LIGHT, Canned::json(&nothing_new("l1")));
+    let mut laptop = server.device(&proxy.url(), ALICE, "LAPTOP").v2();
+    laptop.next().await;
+
+    proxy.kill9();
+    let gate = Gate::closed();
+    let key = with_to_device(nothing_new("l2"), &[1]).to_string();
+    server.on_path(LIGHT, Canned::bytes(200, " ").then(key).held_by(&gate));
+    server.on_sync(Some("s1"), &messages_in(ROOM, "s2", &["locked"]));
+    proxy.start_again().await;
+    let waiting = tokio::spawn(laptop.request().timeout(30_000).send());
+    phone
+        .until("the event, which is the laptop's to have by now", |reply| {
+            (messages(reply, ROOM) == ["locked"]).then_some(())
+        })
+        .await;
+    gate.open();
+
+    let reply = waiting.await.unwrap().ok();
+    assert_eq!(messages(&reply, ROOM), ["locked"], "{reply:#}");
+    assert_eq!(numbers(&reply["to_device"]).first(), Some(&1), "{reply:#}");
 }

@@ -1,6 +1,7 @@
 //! What passes by: typing, receipts, presence, unread counts.
 
-use tests::client::Client;
+use serde_json::json;
+use tests::client::{Client, encode};
 use tests::lab::Lab;
 use tests::matchers::{events, joined, messages, of_type, typing};
 
@@ -26,6 +27,40 @@ async fn a69_typing_starts_and_stops() {
     let who =
         chain.until("Bob to stop", |reply| typing(reply, &room).map(|who| who.join(" "))).await;
     assert_eq!(who, "", "an empty list says that nobody types");
+}
+
+#[tokio::test]
+async fn a69_typing_ends_by_itself_and_stays_in_its_room() {
+    let lab = Lab::shared().await;
+    let (alice, bob, room) = two_in_a_room(&lab).await;
+    let other = alice.create_public_room().await;
+    bob.join(&other).await.ok();
+    let mut chain = alice.v2();
+    chain.until_reply("Bob's join", |reply| joined(reply, &other).is_object()).await;
+    let before = chain.since().to_owned();
+
+    let path =
+        format!("/_matrix/client/v3/rooms/{}/typing/{}", encode(&room), encode(&bob.user_id));
+    let body = json!({"typing": true, "timeout": 2_000});
+    bob.put(&path).json(&body).send().await.ok();
+    let mut told: Vec<(bool, String)> = Vec::new();
+    chain
+        .until("Bob to have typed", |reply| {
+            for (in_room, room) in [(true, &room), (false, &other)] {
+                let edus = events(&joined(reply, room)["ephemeral"]);
+                assert!(edus.iter().all(|edu| edu["room_id"].is_null()), "{edus:#?}");
+                told.extend(typing(reply, room).map(|who| (in_room, who.join(" "))));
+            }
+            (told.last() == Some(&(true, String::new()))).then_some(())
+        })
+        .await;
+    assert_eq!(told, [(true, bob.user_id.clone()), (true, String::new())]);
+
+    let late = alice.sync().since(&before).send().await.ok();
+    assert_eq!(typing(&late, &room), Some(vec![]), "who was away hears the end");
+    let fresh = alice.fresh_sync().send().await.ok();
+    assert_eq!(typing(&fresh, &room).unwrap_or_default(), [""; 0], "nobody types any more");
+    assert_eq!(typing(&fresh, &other).unwrap_or_default(), [""; 0]);
 }
 
 #[tokio::test]
@@ -135,6 +170,34 @@ async fn a_client_that_syncs_is_shown_online() {
     })
     .await;
     waiting.abort();
+}
+
+/// Not for Synapse itself: there is no proxy to restart.
+#[tokio::test]
+async fn d1_2_typing_that_ended_while_the_proxy_was_away_has_ended() {
+    let lab = Lab::with_own_proxy().await;
+    let (alice, bob) = (lab.user("alice").await, lab.user_on_synapse("bob").await);
+    let room = alice.create_public_room().await;
+    bob.join(&room).await.ok();
+    let mut chain = alice.v2();
+    chain.next().await;
+    bob.starts_typing(&room).await;
+    chain
+        .until("Bob to type", |reply| {
+            typing(reply, &room).filter(|who| !who.is_empty()).map(|_| ())
+        })
+        .await;
+
+    lab.proxy.stop().await;
+    bob.stops_typing(&room).await;
+    lab.proxy.start_again().await;
+
+    let who = chain
+        .until("Bob to have stopped", |reply| typing(reply, &room).map(|who| who.join(" ")))
+        .await;
+    assert_eq!(who, "");
+    let fresh = alice.fresh_sync().send().await.ok();
+    assert!(typing(&fresh, &room).is_none_or(|who| who.is_empty()), "{fresh:#}");
 }
 
 async fn two_in_a_room(lab: &Lab) -> (Client, Client, String) {

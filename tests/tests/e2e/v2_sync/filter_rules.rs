@@ -138,6 +138,34 @@ async fn a23_each_part_of_a_room_has_rooms_of_its_own() {
 }
 
 #[tokio::test]
+async fn a22_a30_who_asks_for_senders_gets_nothing_that_nobody_sent() {
+    let lab = Lab::shared().await;
+    let (alice, bob, room) = two_in_a_room(&lab).await;
+    let event_id = alice.send(&room, "read me").await;
+    bob.read(&room, &event_id).await.ok();
+    alice.tag(&room, "u.tagged").await.ok();
+    let mut chain = alice.v2();
+    chain
+        .until("the receipt", |reply| {
+            let ephemeral = events(&joined(reply, &room)["ephemeral"]);
+            (!of_type(&ephemeral, "m.receipt").is_empty()).then_some(())
+        })
+        .await;
+
+    for (filter, expected) in [
+        (json!({"senders": [alice.user_id, bob.user_id]}), 0),
+        (json!({"not_senders": [alice.user_id, bob.user_id]}), 1),
+    ] {
+        let both = json!({"room": {"account_data": filter, "ephemeral": filter}});
+        let reply = alice.fresh_sync().filter(&both).send().await.ok();
+        for part in ["account_data", "ephemeral"] {
+            let told = events(&joined(&reply, &room)[part]);
+            assert_eq!(told.len(), expected, "{part} with the filter {filter}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a23_the_rooms_of_a_filter_say_nothing_of_invites() {
     let lab = Lab::shared().await;
     let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);

@@ -94,7 +94,7 @@ async fn a88_a_knock_has_a_section_of_its_own_until_it_is_answered() {
 }
 
 #[tokio::test]
-async fn a89_a92_a94_a_room_that_was_left_says_so_once_and_then_is_silent() {
+async fn a89_a91_a92_a94_a_room_that_was_left_says_so_once_and_then_is_silent() {
     let lab = Lab::shared().await;
     let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
     let room = alice.create_public_room().await;
@@ -128,7 +128,7 @@ async fn a89_a92_a94_a_room_that_was_left_says_so_once_and_then_is_silent() {
 }
 
 #[tokio::test]
-async fn those_who_were_kicked_or_banned_hear_of_it_even_in_an_initial_sync() {
+async fn a90_those_who_were_kicked_or_banned_hear_of_it_even_in_an_initial_sync() {
     let lab = Lab::shared().await;
     let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
     let (kicked_from, banned_from) =
@@ -193,7 +193,7 @@ async fn a46_a57_joining_and_leaving_between_two_syncs_is_a_leave() {
 }
 
 #[tokio::test]
-async fn a_forgotten_room_does_not_come_back() {
+async fn a95_a_forgotten_room_does_not_come_back() {
     let lab = Lab::shared().await;
     let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
     let room = alice.create_public_room().await;

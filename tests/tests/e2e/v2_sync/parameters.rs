@@ -31,6 +31,26 @@ async fn a3_a4_d2_1_a_token_opens_the_same_stream_from_header_and_query() {
     assert!(joined(&in_query(next).await.ok(), &room).is_null());
 }
 
+/// Not for Synapse itself: the log is the proxy's.
+#[tokio::test]
+async fn a4_a_token_in_the_query_is_in_no_log_and_ends_like_any_other() {
+    let lab = Lab::with_own_proxy().await;
+    let alice = lab.user("alice").await;
+    let token = alice.access_token.clone();
+    let sync = || alice.sync().query("access_token", &token).request().without_token().send();
+    sync().await.ok();
+    let room = alice.create_public_room().await;
+    let state = format!("/_matrix/client/v3/rooms/{room}/state");
+    alice.get(&state).query("access_token", &token).without_token().send().await.ok();
+
+    let log = lab.proxy.log_tail();
+    assert!(log.contains("/_matrix/client/v3/sync") && !log.contains(&token), "{log}");
+
+    let logout = alice.post("/_matrix/client/v3/logout").query("access_token", &token);
+    logout.without_token().json(&json!({})).send().await.ok();
+    sync().await.refused(401, "M_UNKNOWN_TOKEN");
+}
+
 #[tokio::test]
 async fn a9_from_is_told_to_be_a_mistake() {
     let lab = Lab::shared().await;

@@ -52,6 +52,11 @@ pub(super) const HOT: &[&str] = &[
     "timelines::next_batch_at",
     "timelines::timelines",
     "timelines::upstream_tokens",
+    "upkeep::account_data",
+    "upkeep::joined",
+    "upkeep::joins_between",
+    "upkeep::receipts",
+    "upkeep::supplement",
     "write_latest::account_data",
     "write_latest::receipts",
     "write_rooms::before",
@@ -139,6 +144,7 @@ async fn polls(feed: &mut Feed, device: DeviceNid, round: usize) -> Position {
     let since = (round > 1).then(|| (round - 1).to_string());
     let poll = light(since.as_deref(), &round.to_string(), to_device(device, &["3"]));
     feed.store.ingest_light(feed.account_id, &poll).await.unwrap();
+    keeps_up(feed, pos, round).await;
     pos
 }
 
@@ -160,6 +166,22 @@ async fn redacts(feed: &mut Feed, round: usize) {
     let scans = feed.store.redaction_scans(feed.account_id, 9).await.unwrap();
     let found = [redaction(&format!("$found-{round}"), &format!("$name-{round}-2"))];
     feed.store.finish_redaction_scan(feed.account_id, &scans[0], &found).await.unwrap();
+}
+
+/// What is merged beside polls, of a room that was just joined.
+async fn keeps_up(feed: &Feed, pos: Position, round: usize) {
+    let (store, account) = (&feed.store, feed.account_id);
+    store.joins_between(account, Position(pos.0 - 2), pos).await.unwrap();
+    let told = RoomUpdate {
+        receipts: vec![receipt("@carol:x", &format!("$carol-{round}"), "")],
+        account_data: vec![AccountData {
+            event_type: "m.test".into(),
+            event: round.to_string().into(),
+        }],
+        ..update(round, SOME)
+    };
+    store.supplement(account, pos, &[told]).await.unwrap();
+    store.global_account_data_of(account, "m.direct").await.unwrap();
 }
 
 /// What a sync asks about a window of rooms, from the beginning and since a while ago.
