@@ -132,6 +132,14 @@ pub(crate) struct Flags {
     #[arg(long, env = "SYNCV3_SESSION_EXPIRY", value_name = "DAYS", default_value = defaults::SESSION_EXPIRY)]
     session_expiry: String,
 
+    /// How long after its last request a device is still polled, unless it runs its account's main poll, in seconds
+    #[arg(long, env = "SYNCV3_DEVICE_IDLE", value_name = "SECONDS", default_value = defaults::DEVICE_IDLE)]
+    device_idle: String,
+
+    /// How long after its last request an account is still polled, in days
+    #[arg(long, env = "SYNCV3_ACCOUNT_IDLE", value_name = "DAYS", default_value = defaults::ACCOUNT_IDLE)]
+    account_idle: String,
+
     /// The largest body of a v3 sync, in bytes
     #[arg(long, env = "SYNCV3_MAX_REQUEST_BYTES", value_name = "BYTES", default_value = defaults::MAX_REQUEST_BYTES)]
     max_request_bytes: String,

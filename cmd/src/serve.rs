@@ -98,8 +98,15 @@ async fn is_a_proxy(server: &Address) {
 }
 
 fn proxy_config(config: &Config, secret: [u8; 32]) -> proxy::Config {
-    let Limits { max_timeout, session_expiry, max_request_bytes, max_polls, max_first_polls } =
-        config.limits;
+    let Limits {
+        max_timeout,
+        session_expiry,
+        device_idle,
+        account_idle,
+        max_request_bytes,
+        max_polls,
+        max_first_polls,
+    } = config.limits;
     proxy::Config {
         upstream: config.server.clone(),
         public_base_url: config.public_base_url.clone(),
@@ -107,6 +114,8 @@ fn proxy_config(config: &Config, secret: [u8; 32]) -> proxy::Config {
         max_timeout,
         max_request_bytes,
         session_expiry,
+        device_idle,
+        account_idle,
         forward_admin: config.forward_admin,
         forward_federation: config.forward_federation,
         max_polls,

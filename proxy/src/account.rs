@@ -6,13 +6,17 @@
 
 mod device;
 mod fresh;
+mod in_use;
 mod known_members;
 pub(crate) mod members;
 mod registry;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -24,6 +28,7 @@ use crate::{ignored, poller::upkeep};
 
 pub(crate) use self::{
     device::{Device, KeyCounts, PresenceWish},
+    in_use::InUse,
     known_members::{KnownMembers, MemoryId},
     registry::Accounts,
 };
@@ -67,6 +72,8 @@ pub(crate) struct Account {
     /// Counts the occasions on which the main poll may have become vacant.
     candidates: watch::Sender<u64>,
     devices: DashMap<DeviceNid, Arc<Device>>,
+    /// When a client last used it.
+    last_use: in_use::LastUse,
     /// Counts the writes that were answered through us. See `fresh`.
     writes: AtomicU64,
     /// The number of writes that somebody waits to see in a poll: pollers that began before ask anew.
@@ -99,6 +106,7 @@ impl Account {
             main_device: watch::Sender::new(stored.main_device),
             candidates: watch::Sender::new(0),
             devices: DashMap::new(),
+            last_use: in_use::LastUse::new(stored.used_at),
             writes: AtomicU64::new(0),
             demand: watch::Sender::new(0),
             member_fetches: Semaphore::new(MEMBER_FETCHES),
@@ -188,6 +196,11 @@ impl Account {
     /// Whether this process has a token to poll for a device with.
     pub(crate) fn has_token(&self, device_nid: DeviceNid) -> bool {
         self.devices.get(&device_nid).is_some_and(|device| device.has_token())
+    }
+
+    /// How long no client has used the account.
+    pub(crate) fn idle(&self) -> Duration {
+        self.last_use.idle()
     }
 
     /// A write of the account was answered through us.

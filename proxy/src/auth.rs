@@ -5,17 +5,28 @@
 //! what it said is kept for a short while, and for as long as polls with the same token go on
 //! succeeding. A token is never used before its client has used it, and no 401 is ever made up here:
 //! when upstream is away, a token that is known goes on being accepted.
+//!
+//! Neighbours: `ending` (sessions that were ended through us).
+
+mod ending;
 
 use std::{sync::Arc, time::Duration};
 
 use dashmap::DashMap;
 use store::DeviceNid;
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until},
+};
 
+pub(crate) use self::ending::{
+    ended_devices, forget_account, logged_out, logged_out_everywhere, owner, password_changed,
+    signed_in, syncs_elsewhere,
+};
 use crate::{
-    account::{Account, Device},
+    account::{Account, Device, InUse, PresenceWish},
     clock::now_ms,
-    error::Error,
+    error::{Error, causes},
     poller,
     secret::TokenHash,
     state::State,
@@ -44,32 +55,58 @@ pub(crate) struct Requester {
     pub(crate) device: Arc<Device>,
     /// The token that the request carries.
     pub(crate) access_token: AccessToken,
-    /// Turns false when upstream refuses the token.
-    valid: watch::Receiver<bool>,
+    /// This process did not know the token before.
+    is_new: bool,
+    known: Arc<Known>,
+    /// The device is polled as long as somebody holds this.
+    _in_use: Arc<InUse>,
 }
 
 impl Requester {
-    /// Completes when upstream has refused the token since it was accepted.
-    pub(crate) async fn revoked(&self) {
-        let mut valid = self.valid.clone();
-        if valid.wait_for(|valid| !valid).await.is_err() {
-            // The entry was dropped without a verdict: nothing was revoked.
-            std::future::pending::<()>().await;
+    /// Completes when upstream has refused the token since it was accepted. Whoever waits for long asks
+    /// upstream again when its last word on the token is too old; as long as polls go on with this very
+    /// token, their success is that word.
+    pub(crate) async fn revoked(&self, state: &Arc<State>) {
+        let mut valid = self.known.valid.subscribe();
+        let mut accepted = self.known.accepted.subscribe();
+        loop {
+            let trusted_until = accepted.borrow_and_update().map(|at| at + TRUST);
+            tokio::select! {
+                // The other side of both is held by `self.known`.
+                _ = valid.wait_for(|valid| !valid) => return,
+                _ = accepted.changed() => continue,
+                () = sleep_until(trusted_until.unwrap_or_else(Instant::now)) => {}
+            }
+            let hash = state.sealer.hash(&self.access_token);
+            let stale = Some(Arc::clone(&self.known));
+            let answer = ask_upstream(state, &self.access_token, &hash, stale).await;
+            if let Err(error) = answer {
+                tracing::debug!(error = %causes(&error), "a token could not be confirmed");
+            }
+            if !self.is_revoked() && !self.known.is_trusted() {
+                sleep(TRUST).await;
+            }
         }
     }
 
     /// Whether upstream has refused the token since it was accepted.
     pub(crate) fn is_revoked(&self) -> bool {
-        !*self.valid.borrow()
+        !*self.known.valid.borrow()
     }
 }
 
 struct Known {
     account: Arc<Account>,
     device: Arc<Device>,
-    /// When upstream last accepted the token.
-    accepted: watch::Sender<Instant>,
+    /// When upstream last accepted the token; `None` when that may no longer be true.
+    accepted: watch::Sender<Option<Instant>>,
     valid: watch::Sender<bool>,
+}
+
+impl Known {
+    fn is_trusted(&self) -> bool {
+        self.accepted.borrow().is_some_and(|at| at.elapsed() < TRUST)
+    }
 }
 
 /// Access tokens whose owner is known, by keyed hash.
@@ -82,7 +119,7 @@ impl TokenCache {
     /// A poll with this token has succeeded.
     pub(crate) fn accepted(&self, hash: &TokenHash) {
         if let Some(known) = self.known.get(hash) {
-            known.accepted.send_replace(Instant::now());
+            known.accepted.send_replace(Some(Instant::now()));
         }
     }
 
@@ -98,7 +135,8 @@ impl TokenCache {
     fn sweep(&self) {
         if self.known.len() % SWEEP_EVERY == SWEEP_EVERY - 1 {
             self.known.retain(|_, known| {
-                known.valid.receiver_count() > 0 || known.accepted.borrow().elapsed() < KEEP
+                let is_recent = known.accepted.borrow().is_some_and(|at| at.elapsed() < KEEP);
+                is_recent || Arc::strong_count(known) > 1
             });
         }
     }
@@ -113,6 +151,18 @@ impl TokenCache {
             !refused
         });
     }
+
+    /// The tokens of a device may no longer be good: whoever uses one, or waits with one, asks upstream.
+    fn doubt_device(&self, device: DeviceNid) {
+        for known in self.known.iter().filter(|known| known.device.device_nid == device) {
+            known.accepted.send_replace(None);
+        }
+    }
+
+    /// Forgets the tokens of a device without a verdict on them.
+    fn drop_device(&self, device: DeviceNid) {
+        self.known.retain(|_, known| known.device.device_nid != device);
+    }
 }
 
 /// Finds out whose a token is, and sees to it that its device is polled.
@@ -121,7 +171,7 @@ pub(crate) async fn authenticate(
     access_token: AccessToken,
 ) -> Result<Requester, Error> {
     let requester = identify(state, access_token).await?;
-    poll_for(state, &requester);
+    poll_for(state, &requester, None);
     Ok(requester)
 }
 
@@ -132,22 +182,42 @@ pub(crate) async fn identify(
 ) -> Result<Requester, Error> {
     let hash = state.sealer.hash(&access_token);
     let known = state.token_cache.known.get(&hash).map(|known| Arc::clone(&known));
+    let is_new = known.is_none();
     let known = match known {
-        Some(known) if known.accepted.borrow().elapsed() < TRUST => known,
+        Some(known) if known.is_trusted() => known,
         stale => ask_upstream(state, &access_token, &hash, stale).await?,
     };
+    let in_use = InUse::begin(state, &known.account, &known.device).await?;
     Ok(Requester {
         account: Arc::clone(&known.account),
         device: Arc::clone(&known.device),
         access_token,
-        valid: known.valid.subscribe(),
+        is_new,
+        known,
+        _in_use: Arc::new(in_use),
     })
 }
 
-/// Sees to it that the requester's device is polled, with the token that it has just used.
-pub(crate) fn poll_for(state: &Arc<State>, requester: &Requester) {
-    requester.device.use_token(&requester.access_token);
-    poller::ensure(state, &requester.account, &requester.device);
+/// Sees to it that the requester's device is polled. A client that wishes for a presence until some time has it
+/// told by the very first poll.
+pub(crate) fn poll_for(
+    state: &Arc<State>,
+    requester: &Requester,
+    wish: Option<(PresenceWish, Instant)>,
+) {
+    let (account, device) = (&requester.account, &requester.device);
+    if let Some((wish, end)) = wish
+        && device.wish_presence(wish, end)
+    {
+        // A sync sees its own presence: it waits for the poll that says so, as for a write.
+        account.has_written();
+    }
+    // Polls go on with a token that is new, because the one before it is likely dead. Of two that are in use side
+    // by side one is as good as the other.
+    if requester.is_new || !device.has_token() {
+        device.use_token(&requester.access_token);
+    }
+    poller::ensure(state, account, device);
 }
 
 /// Goes on polling for the device of a stored token, as before a restart: its client has used it, and
@@ -168,14 +238,32 @@ pub(crate) async fn authenticate_stored(
     Ok(true)
 }
 
-/// Whose a token is, if that is known without asking anybody.
-pub(crate) fn peek(
+/// Whose a token is, as far as we know ourselves: upstream is not asked, so the token may be dead.
+pub(crate) async fn known(
     state: &State,
     access_token: &AccessToken,
 ) -> Option<(Arc<Account>, Arc<Device>)> {
     let hash = state.sealer.hash(access_token);
-    let known = state.token_cache.known.get(&hash)?;
+    let known = state.token_cache.known.get(&hash).map(|known| Arc::clone(&known));
+    let known = match known {
+        Some(known) => known,
+        None => match from_store(state, &hash).await {
+            Ok(found) => found?,
+            Err(error) => {
+                tracing::warn!(error = %causes(&error), "could not look a token up");
+                return None;
+            }
+        },
+    };
     Some((Arc::clone(&known.account), Arc::clone(&known.device)))
+}
+
+/// What the store knows of a token is remembered, but upstream has the last word on it.
+async fn from_store(state: &State, hash: &TokenHash) -> Result<Option<Arc<Known>>, store::Error> {
+    let Some(stored) = state.store.token(&hash.0).await? else { return Ok(None) };
+    let (account, device) =
+        state.accounts.load(&state.store, &stored.user_id, &stored.device_id).await?;
+    Ok(Some(insert(state, hash, account, device, None)))
 }
 
 async fn ask_upstream(
@@ -195,11 +283,13 @@ async fn ask_upstream(
     };
     if failure.is_unknown_token() {
         state.token_cache.refused(hash);
+        if let Some(stale) = stale {
+            stale.valid.send_replace(false);
+            stale.device.drop_token(access_token);
+        }
+        // A locked account may be unlocked again: its token is good for polling then.
         if !failure.is_user_locked() {
             state.store.remove_token(&hash.0).await?;
-        }
-        if let Some(stale) = stale {
-            stale.device.drop_token(access_token);
         }
         return Err(failure.into());
     }
@@ -210,14 +300,7 @@ async fn ask_upstream(
     if let Some(stale) = stale {
         return Ok(stale);
     }
-    match state.store.token(&hash.0).await? {
-        Some(stored) => {
-            let (account, device) =
-                state.accounts.load(&state.store, &stored.user_id, &stored.device_id).await?;
-            Ok(insert(state, hash, account, device))
-        }
-        None => Err(failure.into()),
-    }
+    from_store(state, hash).await?.ok_or_else(|| failure.into())
 }
 
 async fn remember(
@@ -233,7 +316,7 @@ async fn remember(
         .store
         .put_token(account.account_id, device.device_nid, &hash.0, &sealed, now_ms())
         .await?;
-    Ok(insert(state, hash, account, device))
+    Ok(insert(state, hash, account, device, Some(Instant::now())))
 }
 
 fn insert(
@@ -241,67 +324,19 @@ fn insert(
     hash: &TokenHash,
     account: Arc<Account>,
     device: Arc<Device>,
+    accepted: Option<Instant>,
 ) -> Arc<Known> {
     state.token_cache.sweep();
     let entry = state.token_cache.known.entry(hash.clone()).or_insert_with(|| {
         Arc::new(Known {
             account,
             device,
-            accepted: watch::Sender::new(Instant::now()),
+            accepted: watch::Sender::new(None),
             valid: watch::Sender::new(true),
         })
     });
-    entry.accepted.send_replace(Instant::now());
+    if accepted.is_some() {
+        entry.accepted.send_replace(accepted);
+    }
     Arc::clone(&entry)
-}
-
-/// The device of this token was logged out through us: it is refused at once, and forgotten.
-pub(crate) async fn logged_out(state: &State, access_token: &AccessToken) {
-    if let Some((account, devices)) = devices_of(state, access_token).await {
-        let own = devices.into_iter().filter(|(_, own)| *own).map(|(nid, _)| nid).collect();
-        forget(state, &account, own).await;
-    }
-}
-
-/// Every device of the user of this token was logged out through us.
-pub(crate) async fn logged_out_everywhere(state: &State, access_token: &AccessToken) {
-    if let Some((account, devices)) = devices_of(state, access_token).await {
-        forget(state, &account, devices.into_iter().map(|(nid, _)| nid).collect()).await;
-    }
-}
-
-/// The account of a token and its devices, each with whether it is the token's own.
-async fn devices_of(
-    state: &State,
-    access_token: &AccessToken,
-) -> Option<(Arc<Account>, Vec<(DeviceNid, bool)>)> {
-    let (account, own) = match peek(state, access_token) {
-        Some(known) => known,
-        None => {
-            let hash = state.sealer.hash(access_token);
-            let stored = state.store.token(&hash.0).await.ok().flatten()?;
-            state.accounts.load(&state.store, &stored.user_id, &stored.device_id).await.ok()?
-        }
-    };
-    let stored = state.store.device_nids(account.account_id).await.ok()?;
-    let devices = stored.into_iter().map(|nid| (nid, nid == own.device_nid)).collect();
-    Some((account, devices))
-}
-
-async fn forget(state: &State, account: &Account, devices: Vec<DeviceNid>) {
-    // First of all nobody may go on with these tokens, whatever becomes of the rest.
-    state.token_cache.refused_devices(&devices);
-    for device in account.devices() {
-        if devices.contains(&device.device_nid) {
-            device.log_out();
-        }
-    }
-    account.remove_devices(&devices);
-    if let Err(error) = state.store.remove_devices(account.account_id, &devices).await {
-        tracing::error!(
-            error = %crate::error::causes(&error),
-            user_id = %account.user_id,
-            "could not forget logged-out devices"
-        );
-    }
 }

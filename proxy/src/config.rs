@@ -19,6 +19,10 @@ pub struct Config {
     pub max_request_bytes: usize,
     /// How long an idle sync v3 session lives.
     pub session_expiry: Duration,
+    /// How long after its last request a device that does not run the main poll is still polled.
+    pub device_idle: Duration,
+    /// How long after its last request an account is still polled.
+    pub account_idle: Duration,
     /// Forward `/_synapse/admin` to the homeserver.
     pub forward_admin: bool,
     /// Forward `/_matrix/federation` and `/_matrix/key` to the homeserver.
@@ -37,6 +41,8 @@ impl std::fmt::Debug for Config {
             .field("max_timeout", &self.max_timeout)
             .field("max_request_bytes", &self.max_request_bytes)
             .field("session_expiry", &self.session_expiry)
+            .field("device_idle", &self.device_idle)
+            .field("account_idle", &self.account_idle)
             .field("forward_admin", &self.forward_admin)
             .field("forward_federation", &self.forward_federation)
             .field("max_polls", &self.max_polls)

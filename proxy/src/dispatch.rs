@@ -15,7 +15,7 @@ use tracing::Instrument;
 
 use crate::body::{Body, BoxError};
 use crate::error::{Error, json_response};
-use crate::passthrough::{self, Extent, Paged, Place};
+use crate::passthrough::{self, Paged, Place};
 use crate::peer::Peer;
 use crate::router::{Forwarding, Route, route};
 use crate::state::State;
@@ -65,7 +65,11 @@ async fn answer(
     }
     match route {
         Route::SyncV2 => {
-            let (parts, _body) = request.into_parts();
+            let (parts, body) = request.into_parts();
+            if passthrough::is_for_application_service(state, &parts).await {
+                let request = boxed(Request::from_parts(parts, body));
+                return state.forwarder.forward(request, peer).await;
+            }
             v2::sync::handle(state, parts).await
         }
         Route::SyncV3 => {
@@ -81,8 +85,11 @@ async fn answer(
         Route::WellKnown => {
             passthrough::rewrite_base_url(state, boxed(request), peer, Place::Whole).await
         }
-        Route::Logout => passthrough::log_out(state, boxed(request), peer, Extent::This).await,
-        Route::LogoutAll => passthrough::log_out(state, boxed(request), peer, Extent::All).await,
+        Route::End(ending) => passthrough::end_sessions(state, boxed(request), peer, ending).await,
+        Route::Versions => passthrough::versions(state, boxed(request), peer).await,
+        Route::KeysClaim => passthrough::claim_keys(state, boxed(request), peer).await,
+        Route::Capabilities => passthrough::capabilities(state, boxed(request), peer).await,
+        Route::SlidingSync => passthrough::sliding_sync(state, boxed(request), peer).await,
         Route::Messages { room_id } => {
             passthrough::messages(state, boxed(request), peer, &room_id, Paged::Messages).await
         }
@@ -96,10 +103,7 @@ async fn answer(
             passthrough::batch_tokens(state, boxed(request), peer, &["from", "to"]).await
         }
         Route::Events => passthrough::batch_tokens(state, boxed(request), peer, &["from"]).await,
-        Route::Forget { room_id } => {
-            passthrough::write(state, boxed(request), peer, Some(&room_id)).await
-        }
-        Route::Write => passthrough::write(state, boxed(request), peer, None).await,
+        Route::Write(kept) => passthrough::write(state, boxed(request), peer, kept).await,
         Route::PassThrough => state.forwarder.forward(boxed(request), peer).await,
     }
 }

@@ -3,7 +3,7 @@
 //! In: `unsigned` is cut off, and `age` and `transaction_id` out of it. Out: they are put back as they
 //! are for this device now. The body is the event minus `unsigned`.
 
-use crate::json::{Object, ObjectWriter};
+use crate::json::{self, Object, ObjectWriter};
 
 /// What goes back into an event when it is served.
 #[derive(Clone, Copy, Debug, Default)]
@@ -105,6 +105,14 @@ pub(crate) fn write_presence(
     object.write_replacing("content", &new_content, out);
 }
 
+/// Whether an `m.presence` event says that its sender is offline.
+pub(crate) fn is_offline(event: &[u8]) -> bool {
+    let parsed = std::str::from_utf8(event).ok().and_then(|text| Object::parse(text).ok());
+    let content = parsed.and_then(|event| Object::parse(event.get("content")?.get()).ok());
+    let presence = content.and_then(|content| content.get("presence"));
+    presence.and_then(json::text).is_some_and(|presence| presence == "offline")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,6 +164,13 @@ mod tests {
             },
             r#"{"x":1,"unsigned":{"membership":"join","redacted_because":{"x":2},"age":5}}"#,
         );
+    }
+
+    #[test]
+    fn offline_is_told_from_the_rest() {
+        assert!(is_offline(br#"{"type":"m.presence","content":{"presence":"offline"}}"#));
+        assert!(!is_offline(br#"{"presence":"offline","content":{"presence":"unavailable"}}"#));
+        assert!(!is_offline(b"{}"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What is done now and then, away from requests and polls: expired sessions go, and with them the
-//! to-device messages that they alone held back; what was remembered for clients that stay away goes too.
+//! to-device messages that they alone held back; tokens that were rotated away go, and what was remembered for
+//! clients that stay away.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,6 +8,9 @@ use crate::{clock::now_ms, error::causes, state::State};
 
 /// How often.
 const EVERY: Duration = Duration::from_mins(10);
+
+/// How long a token that its device has replaced is kept, in milliseconds.
+const SUPERSEDED_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// How many sessions go at once: no transaction is long.
 const BATCH: i64 = 500;
@@ -19,6 +23,10 @@ pub(crate) async fn run(state: Arc<State>) {
             tracing::warn!(error = %causes(&error), "could not remove expired sessions");
         }
         state.accounts.sweep_known_members();
+        let before = now_ms().saturating_sub(SUPERSEDED_MS);
+        if let Err(error) = state.store.remove_superseded_tokens(before).await {
+            tracing::warn!(error = %causes(&error), "could not remove superseded tokens");
+        }
         tokio::select! {
             () = tokio::time::sleep(EVERY) => {}
             _ = shutting_down.wait_for(|down| *down) => return,

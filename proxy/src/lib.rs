@@ -8,6 +8,7 @@ mod auth;
 mod auth_header;
 mod auxiliary;
 mod body;
+mod capabilities;
 mod clock;
 mod config;
 mod cors;

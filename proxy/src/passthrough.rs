@@ -6,24 +6,87 @@
 //! Invariants: the raw path and query go out byte for byte unless one of our own tokens stands in the query; bodies are
 //! streamed both ways with no limit, except the small or paged ones that a file here edits; redirects are the client's.
 
+use std::sync::Arc;
+
+use hyper::http::request::Parts;
+use hyper::{Request, Response};
+
+use crate::auth;
+use crate::auth_header::access_token;
+use crate::body::Body;
+use crate::error::Error;
+use crate::peer::Peer;
+use crate::state::State;
+
 mod batch_tokens;
 mod buffer;
+mod claims;
 mod connect;
+mod ending;
 mod forward;
 mod headers;
 mod json_edit;
 mod login;
-mod logout;
 mod members;
 mod messages;
 mod progress;
 mod query;
+mod versions;
 mod write;
 
 pub(crate) use self::batch_tokens::batch_tokens;
+pub(crate) use self::claims::claim_keys;
+pub(crate) use self::ending::{Ending, end_sessions};
 pub(crate) use self::forward::Forwarder;
 pub(crate) use self::login::{Place, rewrite_base_url};
-pub(crate) use self::logout::{Extent, log_out};
 pub(crate) use self::members::members;
 pub(crate) use self::messages::{Paged, messages};
-pub(crate) use self::write::write;
+pub(crate) use self::versions::{VersionsCache, versions};
+pub(crate) use self::write::{Kept, write};
+
+/// Whether a sync is an application service's, as one of its users: those have no devices of ours, nor
+/// to-device messages that we could take from them, and the homeserver answers as it sees fit. `user_id` means
+/// nothing in anybody else's request.
+/// <https://spec.matrix.org/v1.16/application-service-api/#identity-assertion>
+pub(crate) async fn is_for_application_service(state: &Arc<State>, parts: &Parts) -> bool {
+    if query::get(parts.uri.query().unwrap_or_default(), "user_id").is_none() {
+        return false;
+    }
+    let Ok(token) = access_token(parts, true) else { return false };
+    match auth::known(state, &token).await {
+        Some((_, device)) => device.device_id.is_empty(),
+        None => state.upstream.whoami(&token).await.is_ok_and(|whoami| whoami.device_id.is_none()),
+    }
+}
+
+/// `GET /_matrix/client/v3/capabilities`: read on its way.
+pub(crate) async fn capabilities(
+    state: &Arc<State>,
+    request: Request<Body>,
+    peer: Peer,
+) -> Result<Response<Body>, Error> {
+    let (mut parts, body) = request.into_parts();
+    buffer::ask_for_plain(&mut parts);
+    let response = state.forwarder.forward(Request::from_parts(parts, body), peer).await?;
+    if !buffer::is_plain_success(&response) {
+        return Ok(response);
+    }
+    let (head, body) = response.into_parts();
+    let answer = buffer::read(body).await?;
+    state.capabilities.learn(&answer);
+    Ok(buffer::with_body(head, answer))
+}
+
+/// `POST /_matrix/client/unstable/org.matrix.simplified_msc3575/sync`: the homeserver's own sliding sync, for
+/// clients that use it past ours. It acknowledges to-device messages, so we must not.
+pub(crate) async fn sliding_sync(
+    state: &Arc<State>,
+    request: Request<Body>,
+    peer: Peer,
+) -> Result<Response<Body>, Error> {
+    let (parts, body) = request.into_parts();
+    if let Ok(token) = access_token(&parts, true) {
+        auth::syncs_elsewhere(state, &token).await;
+    }
+    state.forwarder.forward(Request::from_parts(parts, body), peer).await
+}

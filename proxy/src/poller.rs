@@ -21,12 +21,17 @@ use tokio::sync::Notify;
 use crate::{
     account::{Account, Device},
     auth::authenticate_stored,
+    capabilities,
     clock::now_ms,
     error::causes,
     state::State,
 };
 
 use self::{backoff::Backoff, outcome::Outcome};
+
+/// How long upstream holds an idle poll. Less than its word on a token is trusted: the poll after this one
+/// is what tells that a token has died, before any request needs to ask.
+const LONG_POLL: Duration = Duration::from_secs(25);
 
 /// Sees to it that the device has a poller.
 pub(crate) fn ensure(state: &Arc<State>, account: &Arc<Account>, device: &Arc<Device>) {
@@ -134,6 +139,10 @@ impl Poller {
                 return;
             };
             let Some(current) = current else { continue };
+            if self.rest().await {
+                continue;
+            }
+            capabilities::refresh(&self.state, &current);
             let outcome = if self.is_main() {
                 self.poll_main(&current, backoff.tries()).await
             } else {
@@ -146,6 +155,7 @@ impl Poller {
                 }
                 Outcome::AskAgain => {}
                 Outcome::Refused => self.give_up(&current).await,
+                Outcome::Locked => self.lay_down(&current),
                 Outcome::Retry { after, at_most } => {
                     let wait = backoff.next(after, at_most);
                     tokio::select! {
@@ -178,14 +188,43 @@ impl Poller {
         self.account.main_device() == Some(self.device.device_nid)
     }
 
+    /// Rests where nobody is there to poll for; `true` when it did, and it is time to look anew.
+    async fn rest(&self) -> bool {
+        // Before anything is looked at, so that nobody's coming falls in between.
+        let mut candidates = self.account.watch_candidates();
+        let mut main_device = self.account.watch_main_device();
+        let mut token = self.device.watch_token();
+        let config = &self.state.config;
+        let account_rests = self.account.idle() >= config.account_idle;
+        let device_rests = self.device.idle() >= config.device_idle
+            && !self.is_main()
+            && !self.main_poll_is_vacant();
+        if !account_rests && !device_rests {
+            return false;
+        }
+        tracing::debug!(account_rests, "nobody is there: resting");
+        tokio::select! {
+            _ = candidates.changed() => {}
+            _ = main_device.changed() => {}
+            _ = token.changed() => {}
+        }
+        true
+    }
+
     /// Upstream refused the token: the device stops, and another one may run the main poll.
     async fn give_up(&self, token: &crate::upstream::AccessToken) {
+        self.lay_down(token);
         let hash = self.state.sealer.hash(token);
-        self.device.drop_token(token);
-        self.state.token_cache.refused(&hash);
         if let Err(error) = self.state.store.remove_token(&hash.0).await {
             tracing::warn!(error = %causes(&error), "could not forget a refused token");
         }
+    }
+
+    /// The device stops until a client comes with a token that upstream accepts, which may be this one. Those
+    /// who wait ask upstream, and pass on what it says.
+    fn lay_down(&self, token: &crate::upstream::AccessToken) {
+        self.device.drop_token(token);
+        self.state.token_cache.refused(&self.state.sealer.hash(token));
         if self.is_main() {
             self.account.wake_candidates();
         }

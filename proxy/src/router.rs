@@ -8,6 +8,8 @@
 
 use hyper::Method;
 
+use crate::passthrough::{Ending, Kept};
+
 mod path;
 
 use self::path::{Path, exact};
@@ -27,10 +29,16 @@ pub(crate) enum Route {
     Register,
     /// `GET /.well-known/matrix/client`
     WellKnown,
-    /// `POST …/logout`
-    Logout,
-    /// `POST …/logout/all`
-    LogoutAll,
+    /// A request that ends sessions: `POST …/logout`, `DELETE …/devices/{device_id}`, …
+    End(Ending),
+    /// `GET /_matrix/client/versions`
+    Versions,
+    /// `POST …/keys/claim`
+    KeysClaim,
+    /// `GET …/capabilities`
+    Capabilities,
+    /// `POST …/org.matrix.simplified_msc3575/sync`, and its predecessor
+    SlidingSync,
     /// `GET …/rooms/{room_id}/messages`
     Messages {
         /// The room, decoded.
@@ -50,13 +58,8 @@ pub(crate) enum Route {
     },
     /// `GET …/keys/changes`
     KeyChanges,
-    /// `POST …/rooms/{room_id}/forget`
-    Forget {
-        /// The room, decoded.
-        room_id: String,
-    },
-    /// Any other request of a client that may change what its account's next sync says.
-    Write,
+    /// A request of a client that may change what its account's next sync says.
+    Write(Kept),
     /// `GET /_syncv3/ping`
     Ping,
     /// Everything else that the homeserver answers.
@@ -92,11 +95,13 @@ pub(crate) fn route(method: &Method, raw_path: &str, forwarding: Forwarding) -> 
         ["_syncv3", "ping"] if get || method == Method::HEAD => Route::Ping,
         ["_syncv3", ..] => Route::NotForwarded,
         [".well-known", "matrix", "client"] if get => Route::WellKnown,
+        ["_matrix", "client", "versions"] if get => Route::Versions,
         ["_matrix", "client", rest @ ..] => match path::without_version(rest) {
             ["login"] if post => Route::Login,
             ["register"] if post => Route::Register,
-            ["logout"] if post => Route::Logout,
-            ["logout", "all"] if post => Route::LogoutAll,
+            ["org.matrix.simplified_msc3575" | "org.matrix.msc3575", "sync"] if post => {
+                Route::SlidingSync
+            }
             ["rooms", room_id, "messages"] if get => {
                 Route::Messages { room_id: (*room_id).to_owned() }
             }
@@ -106,15 +111,47 @@ pub(crate) fn route(method: &Method, raw_path: &str, forwarding: Forwarding) -> 
             ["rooms", room_id, "relations", _, ..] if get => {
                 Route::Relations { room_id: (*room_id).to_owned() }
             }
+            ["capabilities"] if get => Route::Capabilities,
+            ["keys", "claim"] if post => Route::KeysClaim,
             ["keys", "changes"] if get => Route::KeyChanges,
             ["events"] if get => Route::Events,
-            ["rooms", room_id, "forget"] if post => {
-                Route::Forget { room_id: (*room_id).to_owned() }
-            }
-            rest if is_write(method, rest) => Route::Write,
-            _ => Route::PassThrough,
+            rest => match ending(method, rest) {
+                Some(ending) => Route::End(ending),
+                None if is_write(method, rest) => Route::Write(kept(method, rest)),
+                None => Route::PassThrough,
+            },
         },
         _ => Route::PassThrough,
+    }
+}
+
+/// Which sessions a client endpoint ends.
+fn ending(method: &Method, path: &[&str]) -> Option<Ending> {
+    let post = method == Method::POST;
+    match path {
+        ["logout"] if post => Some(Ending::This),
+        ["logout", "all"] if post => Some(Ending::All),
+        ["devices", device_id] if method == Method::DELETE => {
+            Some(Ending::Device((*device_id).to_owned()))
+        }
+        ["delete_devices"] if post => Some(Ending::Devices),
+        ["account", "password"] if post => Some(Ending::Password),
+        ["account", "deactivate"] if post => Some(Ending::Account),
+        _ => None,
+    }
+}
+
+/// What is kept of a write.
+fn kept(method: &Method, path: &[&str]) -> Kept {
+    let put = method == Method::PUT;
+    match path {
+        ["rooms", _, "send" | "redact", _, transaction_id] if put => {
+            Kept::TransactionId((*transaction_id).to_owned())
+        }
+        ["rooms", room_id, "forget"] => Kept::Forgotten((*room_id).to_owned()),
+        ["keys", "upload", ..] => Kept::KeyCounts,
+        ["presence", _, "status"] if put => Kept::Presence,
+        _ => Kept::Nothing,
     }
 }
 
@@ -123,18 +160,10 @@ pub(crate) fn route(method: &Method, raw_path: &str, forwarding: Forwarding) -> 
 fn is_write(method: &Method, path: &[&str]) -> bool {
     let changes = [Method::POST, Method::PUT, Method::DELETE].contains(method);
     let asks = match path {
-        ["keys", what] => ["query", "claim"].contains(what),
+        ["keys", what] => *what == "query",
         ["user", _, what] => *what == "filter",
-        [what, ..] => [
-            "search",
-            "publicRooms",
-            "refresh",
-            "register",
-            "login",
-            "user_directory",
-            "org.matrix.simplified_msc3575",
-        ]
-        .contains(what),
+        [what, ..] => ["search", "publicRooms", "refresh", "register", "login", "user_directory"]
+            .contains(what),
         [] => true,
     };
     changes && !asks

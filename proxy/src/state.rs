@@ -4,8 +4,8 @@ use store::Store;
 use tokio::sync::watch;
 
 use crate::{
-    account::Accounts, auth::TokenCache, config::Config, passthrough, secret::Sealer,
-    server::ServeError, token::Tokens, upstream, v2::FilterCache,
+    account::Accounts, auth::TokenCache, capabilities::Capabilities, config::Config, passthrough,
+    secret::Sealer, server::ServeError, token::Tokens, upstream, v2::FilterCache,
 };
 
 /// The shared state of the process. Held in an `Arc` by everything that runs.
@@ -26,6 +26,10 @@ pub(crate) struct State {
     pub(crate) tokens: Tokens,
     /// Filters that were fetched by ID.
     pub(crate) filters: FilterCache,
+    /// What the homeserver says it does.
+    pub(crate) capabilities: Capabilities,
+    /// What the homeserver last said of its versions.
+    pub(crate) versions: passthrough::VersionsCache,
     /// Turns true when the process is to end: whoever waits answers at once.
     pub(crate) shutting_down: watch::Receiver<bool>,
     /// Forwards everything else.
@@ -46,7 +50,9 @@ impl State {
             token_cache: TokenCache::default(),
             sealer: Sealer::new(&config.secret),
             tokens: Tokens::new(&store.token_key().await?),
+            capabilities: Capabilities::default(),
             filters: FilterCache::default(),
+            versions: passthrough::VersionsCache::default(),
             config,
             store,
             shutting_down,

@@ -90,6 +90,40 @@ impl Store {
         Ok(())
     }
 
+    /// Forgets all tokens of a device: nothing polls for it until a client brings one. Its data stays.
+    pub async fn remove_tokens_of(&self, device: DeviceNid) -> Result<(), Error> {
+        self.query(
+            "access_tokens::remove_tokens_of",
+            "-- access_tokens::remove_tokens_of
+            DELETE FROM access_tokens WHERE device_nid = $1",
+            &[&device.0],
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Forgets tokens not used since `before` (milliseconds) whose devices have a newer one: those that
+    /// were rotated away. One that is still good is learnt again when its client uses it.
+    pub async fn remove_superseded_tokens(&self, before: i64) -> Result<usize, Error> {
+        let rows = self
+            .query(
+                "access_tokens::remove_superseded_tokens",
+                "-- access_tokens::remove_superseded_tokens
+                DELETE FROM access_tokens t
+                WHERE t.last_used_at < $1
+                    AND EXISTS (
+                        SELECT 1
+                        FROM access_tokens newer
+                        WHERE newer.device_nid = t.device_nid
+                            AND newer.last_used_at > t.last_used_at
+                    )
+                RETURNING t.token_hash",
+                &[&before],
+            )
+            .await?;
+        Ok(rows.len())
+    }
+
     /// Any stored token, hash and sealed bytes: to try whether the secret is the one they were sealed
     /// with.
     pub async fn any_sealed_token(&self) -> Result<Option<(Vec<u8>, Vec<u8>)>, Error> {

@@ -19,9 +19,12 @@ pub struct Account {
     pub main_device: Option<DeviceNid>,
     /// A since below this position is answered as a gap.
     pub retained_from: Position,
+    /// When a client last synced, in milliseconds, give or take an hour.
+    pub used_at: i64,
 }
 
-const COLUMNS: &str = "account_id, user_id, pos, upstream_since, main_device_nid, retained_from";
+const COLUMNS: &str =
+    "account_id, user_id, pos, upstream_since, main_device_nid, retained_from, used_at";
 
 impl Store {
     /// The account of a user; made if there is none.
@@ -101,7 +104,58 @@ impl Store {
         Ok(())
     }
 
-    async fn find_account(&self, user_id: &str) -> Result<Option<Account>, Error> {
+    /// Records that a client syncs as this user. `now` is in milliseconds.
+    pub async fn touch_account(&self, account_id: AccountId, now: i64) -> Result<(), Error> {
+        self.query(
+            "accounts::touch_account",
+            "-- accounts::touch_account
+            UPDATE accounts SET used_at = GREATEST(used_at, $2) WHERE account_id = $1",
+            &[&account_id.0, &now],
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Deletes an account with everything that is kept for it. What is shared with others stays: room
+    /// IDs and event bodies, which say nothing of who was told of them.
+    pub async fn remove_account(&self, account_id: AccountId) -> Result<(), Error> {
+        let tx = self.tx("accounts::remove_account").await?;
+        // First of all the account itself, with its devices, tokens and sessions: that waits for a poll
+        // that is just being stored, and keeps the next one from it.
+        tx.execute(
+            "-- accounts::remove_account
+            DELETE FROM accounts WHERE account_id = $1",
+            &[&account_id.0],
+        )
+        .await?;
+        // Every table of an account's data has its number, and those that do not go with its row go here.
+        let tables = tx
+            .query(
+                "-- accounts::remove_account
+                SELECT quote_ident(c.relname) AS name
+                FROM pg_attribute a
+                JOIN pg_class c ON c.oid = a.attrelid
+                WHERE a.attname = 'account_id'
+                    AND c.relkind IN ('r', 'p')
+                    AND NOT c.relispartition
+                    AND c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'accounts'::regclass)
+                ORDER BY c.relname",
+                &[],
+            )
+            .await?;
+        for table in tables {
+            let table: String = table.get("name");
+            let sql = format!(
+                "-- accounts::remove_account
+                DELETE FROM {table} WHERE account_id = $1"
+            );
+            tx.execute(&sql, &[&account_id.0]).await?;
+        }
+        tx.commit().await
+    }
+
+    /// The account of a user, if there is one.
+    pub async fn find_account(&self, user_id: &str) -> Result<Option<Account>, Error> {
         let sql = format!(
             "-- accounts::find_account
             SELECT {COLUMNS} FROM accounts WHERE user_id = $1"
@@ -119,5 +173,6 @@ fn account_of(row: &Row) -> Account {
         upstream_since: row.get("upstream_since"),
         main_device: row.get::<_, Option<i64>>("main_device_nid").map(DeviceNid),
         retained_from: Position(row.get("retained_from")),
+        used_at: row.get("used_at"),
     }
 }

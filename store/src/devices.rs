@@ -72,6 +72,26 @@ impl Store {
         Ok(rows.iter().map(|row| DeviceNid(row.get("device_nid"))).collect())
     }
 
+    /// Those devices of an account that have one of these Matrix IDs.
+    pub async fn device_nids_of(
+        &self,
+        account_id: AccountId,
+        device_ids: &[String],
+    ) -> Result<Vec<DeviceNid>, Error> {
+        let rows = self
+            .query(
+                "devices::device_nids_of",
+                "-- devices::device_nids_of
+                SELECT device_nid
+                FROM devices
+                WHERE account_id = $1 AND device_id = ANY($2)
+                ORDER BY device_nid",
+                &[&account_id.0, &device_ids],
+            )
+            .await?;
+        Ok(rows.iter().map(|row| DeviceNid(row.get("device_nid"))).collect())
+    }
+
     /// Forgets devices that are logged out: their tokens, inboxes and sessions go with them.
     pub async fn remove_devices(
         &self,

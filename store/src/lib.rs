@@ -21,6 +21,7 @@ mod rooms;
 mod sessions;
 mod state;
 mod timelines;
+mod transaction_ids;
 mod tx;
 mod upkeep;
 

@@ -96,8 +96,12 @@ impl Lab {
 
     /// Another device of a user.
     pub async fn second_device(&self, user: &Client) -> Client {
-        let localpart = user.user_id.trim_start_matches('@').split(':').next().unwrap_or_default();
-        self.log_in(localpart, &format!("{}SECOND", user.device_id)).await
+        self.log_in(localpart(user), &format!("{}SECOND", user.device_id)).await
+    }
+
+    /// The same device, logged in again: it has another token.
+    pub async fn log_in_again(&self, device: &Client) -> Client {
+        self.log_in(localpart(device), &device.device_id).await
     }
 
     /// The same device, talking to Synapse past the proxy.
@@ -112,6 +116,17 @@ impl Lab {
         }
         self.proxy.stop().await;
         tokio::join!(meanwhile, self.proxy.start_again()).0
+    }
+
+    /// Stops the proxy, and starts it again when `meanwhile` is over.
+    pub async fn while_the_proxy_is_down<T>(&self, meanwhile: impl Future<Output = T>) -> T {
+        if past_the_proxy() {
+            return meanwhile.await;
+        }
+        self.proxy.stop().await;
+        let result = meanwhile.await;
+        self.proxy.start_again().await;
+        result
     }
 
     async fn log_in(&self, localpart: &str, device_id: &str) -> Client {
@@ -130,6 +145,10 @@ impl Drop for Lab {
         }
         eprintln!("{}", self.synapse.log_tail());
     }
+}
+
+fn localpart(user: &Client) -> &str {
+    user.user_id.trim_start_matches('@').split(':').next().unwrap_or_default()
 }
 
 /// The Postgres that most tests share; each takes a database of its own.

@@ -57,6 +57,11 @@ impl ScriptedHomeserver {
         Client::with_token(base, user_id, device_id, &token)
     }
 
+    /// Makes a client's token valid.
+    pub fn allow(&self, client: &Client) {
+        self.script.allow(&client.access_token, &client.user_id, &client.device_id);
+    }
+
     /// Makes a client's token invalid: from now on everything is answered with this 401.
     pub fn revoke(&self, client: &Client, answer: Value) {
         self.script.revoke(&client.access_token, answer);

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use ring::hmac;
 use serde_json::json;
@@ -19,6 +20,8 @@ const VERSION: &str = "1.163.2";
 /// The server name: the part of user IDs after the colon.
 pub const SERVER_NAME: &str = "test.local";
 const SHARED_SECRET: &str = "only for tests";
+/// The access token of the application service, whose users' names begin with `_bridge_`.
+pub const APPLICATION_SERVICE_TOKEN: &str = "a_bridge_to_somewhere";
 /// The password of every user.
 pub const PASSWORD: &str = "correct horse";
 
@@ -86,14 +89,21 @@ impl Synapse {
         self.register_as(localpart, true).await;
     }
 
+    /// A new user who may use the admin API, logged in past any proxy.
+    pub async fn admin(&self) -> Client {
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        let localpart = format!("admin-{}", COUNTER.fetch_add(1, Ordering::Relaxed));
+        self.register_as(&localpart, true).await;
+        Client::login(&self.url(), &localpart, PASSWORD, "DESK").await
+    }
+
     async fn register_as(&self, localpart: &str, admin: bool) {
         const PATH: &str = "/_synapse/admin/v1/register";
         let nobody = Client::anonymous(&self.url());
         let nonce = nobody.get(PATH).send().await.ok()["nonce"].as_str().unwrap().to_owned();
         let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, SHARED_SECRET.as_bytes());
-        let fields =
-            [nonce.as_str(), localpart, PASSWORD, if admin { "admin" } else { "notadmin" }]
-                .join("\0");
+        let role = if admin { "admin" } else { "notadmin" };
+        let fields = [nonce.as_str(), localpart, PASSWORD, role].join("\0");
         let mac = hmac::sign(&key, fields.as_bytes()).as_ref().iter().fold(
             String::new(),
             |mut hex, byte| {
@@ -133,6 +143,12 @@ impl Synapse {
             "version: 1\nhandlers: {console: {class: logging.StreamHandler}}\nroot: {level: WARNING, handlers: [console]}\n"
                 .to_owned(),
         );
+        let bridge = json!({
+            "id": "bridge", "url": null, "as_token": APPLICATION_SERVICE_TOKEN, "hs_token": "of no use",
+            "sender_localpart": "_bridge_bot", "rate_limited": false,
+            "namespaces": {"users": [{"exclusive": true, "regex": "@_bridge_.*"}], "aliases": [], "rooms": []},
+        });
+        write("bridge.yaml", bridge.to_string());
         let unlimited = json!({"per_second": 1_000_000, "burst_count": 1_000_000});
         // JSON is YAML, so nothing needs quoting rules.
         let mut settings = json!({
@@ -151,6 +167,8 @@ impl Synapse {
             "public_baseurl": self.url(),
             "bcrypt_rounds": 4,
             "url_preview_enabled": false,
+            "allow_guest_access": true,
+            "app_service_config_files": [self.directory.join("bridge.yaml")],
             "presence": {"enabled": true},
             "database": {"name": "sqlite3", "args": {"database": self.directory.join("homeserver.db")}},
             "listeners": [{

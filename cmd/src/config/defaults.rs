@@ -10,3 +10,5 @@ pub(super) const MAX_REQUEST_BYTES: &str = "1048576";
 pub(super) const MAX_POLLS: &str = "1000";
 pub(super) const MAX_FIRST_POLLS: &str = "8";
 pub(super) const FORWARD: &str = "false";
+pub(super) const DEVICE_IDLE: &str = "300";
+pub(super) const ACCOUNT_IDLE: &str = "30";

@@ -46,6 +46,8 @@ pub(crate) struct Listen {
 pub(crate) struct Limits {
     pub(crate) max_timeout: Duration,
     pub(crate) session_expiry: Duration,
+    pub(crate) device_idle: Duration,
+    pub(crate) account_idle: Duration,
     pub(crate) max_request_bytes: usize,
     pub(crate) max_polls: usize,
     pub(crate) max_first_polls: usize,
@@ -196,6 +198,14 @@ impl Flags {
             "session-expiry",
             values::positive::<u32>(or_default(&self.session_expiry, defaults::SESSION_EXPIRY)),
         );
+        let device_idle = faults.keep(
+            "device-idle",
+            values::positive::<u32>(or_default(&self.device_idle, defaults::DEVICE_IDLE)),
+        );
+        let account_idle = faults.keep(
+            "account-idle",
+            values::positive::<u32>(or_default(&self.account_idle, defaults::ACCOUNT_IDLE)),
+        );
         let max_request_bytes = faults.keep(
             "max-request-bytes",
             values::positive(or_default(&self.max_request_bytes, defaults::MAX_REQUEST_BYTES)),
@@ -209,6 +219,8 @@ impl Flags {
         Some(Limits {
             max_timeout: Duration::from_secs(u64::from(max_timeout?)),
             session_expiry: DAY * session_expiry?,
+            device_idle: Duration::from_secs(u64::from(device_idle?)),
+            account_idle: DAY * account_idle?,
             max_request_bytes: max_request_bytes?,
             max_polls: max_polls?,
             max_first_polls: max_first_polls?,

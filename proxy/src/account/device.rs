@@ -3,7 +3,7 @@
 
 use std::{
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -11,16 +11,24 @@ use std::{
 
 use bytes::Bytes;
 use store::{DeviceNid, InboxSeq};
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 
+use super::in_use::Requests;
 use super::known_members::Memories;
 use crate::upstream::AccessToken;
 
 /// How often the store hears that v2 is still in use.
 const V2_TOUCH_MS: i64 = 60 * 60 * 1000;
 
-/// How long a presence lasts after the request that wished for it: as long as Synapse's own.
-const PRESENCE_LINGERS: Duration = Duration::from_secs(30);
+/// How long a presence lasts after the request that wished for it: long enough for a client to come
+/// again. The homeserver lets it linger on its own behind the last poll that said so.
+const PRESENCE_LINGERS: Duration = Duration::from_secs(10);
+
+/// How long a sync waits at most for events that are just being sent.
+const SENDING: Duration = Duration::from_secs(1);
 
 /// Key counts as upstream last told them.
 #[derive(Clone, Debug)]
@@ -82,6 +90,12 @@ pub(crate) struct Device {
     presence_changes: watch::Sender<u64>,
     /// Which members its clients have been told of.
     pub(crate) known_members: Memories,
+    /// The requests of its clients.
+    pub(super) requests: Requests,
+    /// Events that its clients are just sending.
+    sends: watch::Sender<u32>,
+    /// A sync has waited for its polls in vain, and none has succeeded since.
+    lags: AtomicBool,
     /// Whether a poller runs for it.
     has_poller: AtomicBool,
 }
@@ -105,6 +119,9 @@ impl Device {
             presence_told: Mutex::new(PresenceWish::Offline),
             presence_changes: watch::Sender::new(0),
             known_members: Memories::default(),
+            requests: Requests::new(),
+            sends: watch::Sender::new(0),
+            lags: AtomicBool::new(false),
             has_poller: AtomicBool::new(false),
         }
     }
@@ -174,6 +191,7 @@ impl Device {
 
     /// A poll that covers this many of the account's writes is stored.
     pub(crate) fn cover(&self, writes: u64) {
+        self.lags.store(false, Ordering::Release);
         self.covered.send_replace(writes);
     }
 
@@ -215,6 +233,16 @@ impl Device {
         self.logged_out.send_replace(true);
     }
 
+    /// There is nothing to poll with until a client comes to sync through us.
+    pub(crate) fn stop_polling(&self) {
+        self.token.send_replace(None);
+    }
+
+    /// How long no client has used the device.
+    pub(crate) fn idle(&self) -> Duration {
+        self.requests.idle()
+    }
+
     /// Turns true when the device is gone.
     pub(crate) fn watch_logged_out(&self) -> watch::Receiver<bool> {
         self.logged_out.subscribe()
@@ -230,8 +258,48 @@ impl Device {
         self.token.subscribe()
     }
 
-    /// A client of the device syncs with this wish, until `end` at least.
-    pub(crate) fn wish_presence(&self, wish: PresenceWish, end: Instant) {
+    /// A sync waited for a poll of this device in vain.
+    pub(super) fn lag(&self) {
+        self.lags.store(true, Ordering::Release);
+    }
+
+    /// Whether a sync has waited for a poll in vain, and none has succeeded since.
+    pub(super) fn lags(&self) -> bool {
+        self.lags.load(Ordering::Acquire)
+    }
+
+    /// A client of the device is sending an event, until the guard is dropped.
+    pub(crate) fn sending(self: &Arc<Self>) -> Sending {
+        self.sends.send_modify(|sends| *sends += 1);
+        Sending(Arc::clone(self))
+    }
+
+    /// Waits for a moment until what is just being sent has its transaction ID recorded: the event may
+    /// arrive through another device's poll before the answer to its sender does.
+    pub(crate) async fn sends_settle(&self) {
+        let mut sends = self.sends.subscribe();
+        let _ = timeout(SENDING, sends.wait_for(|sends| *sends == 0)).await;
+    }
+
+    /// A client said outright what the user's presence is. Polls say the same from then on, until a sync wishes
+    /// for something else; after which polls say it, although the one under way did before.
+    pub(crate) fn presence_is_set(&self, outright: PresenceWish) {
+        let mut current = self.presence.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((wish, _)) = &mut *current {
+            *wish = outright;
+        }
+        drop(current);
+        *self.presence_told.lock().unwrap_or_else(PoisonError::into_inner) = outright;
+    }
+
+    /// Counts that upstream gave in another answer than a poll's.
+    pub(crate) fn set_one_time_keys_count(&self, count: Bytes) {
+        self.key_counts.send_modify(|counts| counts.one_time_keys_count = count);
+    }
+
+    /// A client of the device syncs with this wish, until `end` at least. Gives whether upstream has yet to
+    /// hear of it.
+    pub(crate) fn wish_presence(&self, wish: PresenceWish, end: Instant) -> bool {
         let until = end + PRESENCE_LINGERS;
         let mut current = self.presence.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
@@ -242,9 +310,11 @@ impl Device {
         *current = Some((wish, until));
         drop(current);
         let told = *self.presence_told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told != wish {
+        let is_new = told != wish;
+        if is_new {
             self.presence_changes.send_modify(|changes| *changes = changes.wrapping_add(1));
         }
+        is_new
     }
 
     /// What a poll that begins now tells upstream.
@@ -274,6 +344,15 @@ impl Device {
     }
 }
 
+/// An event on its way to upstream.
+pub(crate) struct Sending(Arc<Device>);
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.0.sends.send_modify(|sends| *sends = sends.saturating_sub(1));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use store::AccountId;
@@ -291,6 +370,22 @@ mod tests {
             unused_fallback_key_types: Bytes::from_static(b"[]"),
         };
         Device::new(&stored, false)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_set_outright_is_not_overwritten_until_a_sync_wishes_again() {
+        let device = device();
+        device.wish_presence(PresenceWish::Online, Instant::now() + PRESENCE_LINGERS);
+        assert_eq!(device.tell_presence(), PresenceWish::Online);
+        device.presence_is_set(PresenceWish::Unavailable);
+        assert_eq!(device.tell_presence(), PresenceWish::Unavailable);
+
+        let mut changes = device.watch_presence();
+        changes.mark_unchanged();
+        device.presence_is_set(PresenceWish::Offline);
+        device.wish_presence(PresenceWish::Online, Instant::now());
+        assert!(changes.has_changed().expect("the device is there"));
+        assert_eq!(device.tell_presence(), PresenceWish::Online);
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,7 +2,8 @@
 //!
 //! Requests count writes as they are answered; a poll covers those that were counted when it began. A
 //! sync that finds writes which no stored poll covers demands a fresh one, which upstream answers at
-//! once, and waits for it: for a bounded time, because upstream may be away.
+//! once, and waits for it: for a bounded time, because upstream may be away. After one wait in vain
+//! nobody waits any more until a poll has succeeded.
 
 use std::{sync::Arc, time::Duration};
 
@@ -42,15 +43,17 @@ impl Account {
         if pollers.is_empty() {
             return;
         }
+        // Polled anew all the same; but where one wait was in vain, every further one would be.
         self.demand.send_if_modified(|demand| {
             let more = writes > *demand;
             *demand = writes.max(*demand);
             more
         });
         let deadline = Instant::now() + PATIENCE;
-        for poller in pollers {
+        for poller in pollers.into_iter().filter(|device| !device.lags()) {
             let mut covered = poller.watch_covered();
             if timeout_at(deadline, covered.wait_for(|covered| *covered >= writes)).await.is_err() {
+                poller.lag();
                 tracing::debug!(user_id = %self.user_id, "a sync goes on without its account's last writes");
             }
         }

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{Account, Bootstrap, Device, Failure};
-use crate::{auth::Requester, error::Error};
+use crate::{auth::Requester, error::Error, state::State};
 
 /// How long a request waits for the first word of upstream about its own device, when the account
 /// itself is ready: long enough for a healthy upstream, short enough for a sick one.
@@ -72,10 +72,35 @@ impl Accounts {
         self.by_user.get(user_id).map(|account| Arc::clone(&account))
     }
 
+    /// The account of a user, if there is one in the store.
+    pub(crate) async fn existing(
+        &self,
+        store: &Store,
+        user_id: &str,
+    ) -> Result<Option<Arc<Account>>, store::Error> {
+        if let Some(account) = self.account(user_id) {
+            return Ok(Some(account));
+        }
+        let _one_at_a_time = self.loading.lock().await;
+        if let Some(account) = self.account(user_id) {
+            return Ok(Some(account));
+        }
+        let Some(stored) = store.find_account(user_id).await? else { return Ok(None) };
+        let account = Arc::new(Account::new(&stored));
+        self.by_user.insert(user_id.to_owned(), Arc::clone(&account));
+        Ok(Some(account))
+    }
+
+    /// Forgets an account. Who comes for it after that finds what is in the store then.
+    pub(crate) fn remove(&self, user_id: &str) {
+        self.by_user.remove(user_id);
+    }
+
     /// Waits until there is something to answer the requester from: its account's first poll is
     /// stored, upstream has told its device's own part, and what the account wrote through us is in.
     pub(crate) async fn ensure_ready(
         &self,
+        state: &Arc<State>,
         requester: &Requester,
         deadline: Instant,
     ) -> Result<(), Error> {
@@ -93,7 +118,7 @@ impl Accounts {
                     }
                 }
                 // The token died: authenticating again tells the client what upstream says.
-                () = requester.revoked() => return Ok(()),
+                () = requester.revoked(state) => return Ok(()),
             }
         }
         let mut polled = requester.device.watch_polled();

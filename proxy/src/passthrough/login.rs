@@ -16,6 +16,7 @@ use hyper::{HeaderMap, Request, Response};
 use super::buffer;
 use super::headers::{X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use super::json_edit::{Edits, quoted};
+use crate::auth;
 use crate::body::Body;
 use crate::error::Error;
 use crate::json::Object;
@@ -48,11 +49,27 @@ pub(crate) async fn rewrite_base_url(
     };
     let (head, body) = response.into_parts();
     let body = buffer::read(body).await?;
+    if place == Place::WellKnown {
+        note_sign_in(state, &body);
+    }
     let edited = std::str::from_utf8(&body).ok().and_then(|text| edit(text, &ours, place));
     Ok(match edited {
         Some(edited) => buffer::with_body(head, edited),
         None => buffer::with_body(head, body),
     })
+}
+
+/// Whoever signs in with a device ID that is in use takes the device over: its earlier tokens are likely dead.
+/// The new one is not learnt from here: it is its client's to use first.
+fn note_sign_in(state: &State, answer: &[u8]) {
+    #[derive(serde::Deserialize)]
+    struct SignedIn {
+        user_id: String,
+        device_id: String,
+    }
+    if let Ok(SignedIn { user_id, device_id }) = serde_json::from_slice(answer) {
+        auth::signed_in(state, &user_id, &device_id);
+    }
 }
 
 /// The address under which the client reached us, as far as can be known.

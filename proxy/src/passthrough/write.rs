@@ -2,54 +2,149 @@
 //!
 //! They are forwarded like everything else. When the homeserver has granted one, the account is told, so
 //! that its next sync waits for a poll that began after it: whoever writes through us reads what it wrote.
-//!
-//! - `POST /_matrix/client/v3/rooms/{roomId}/forget`:
-//!   <https://spec.matrix.org/v1.16/client-server-api/#post_matrixclientv3roomsroomidforget>
-//!   is kept as well, because no sync tells of it.
+//! Of a few, more is kept, because no sync tells of it, or not in time ([`Kept`]).
 //!
 //! Neighbours: `dispatch`; `account` keeps count.
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use hyper::{Request, Response};
 
+use super::buffer;
+use crate::account::{Account, Device, PresenceWish};
 use crate::auth;
 use crate::auth_header::access_token;
-use crate::body::Body;
+use crate::body::{self, Body};
 use crate::error::{Error, causes};
+use crate::json::{self, Object};
 use crate::peer::Peer;
 use crate::state::State;
 
-/// Forwards a write; `forgets` is the room that it forgets, if that is what it does.
+/// The longest body that is looked into: a presence.
+const MOST: usize = 1024 * 1024;
+
+/// What is kept of a write that was granted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// Only that there was one.
+    Nothing,
+    /// Which event it sent, and under which transaction ID: upstream tells only the device that sent it, and
+    /// the room is polled as another one.
+    /// <https://spec.matrix.org/v1.16/client-server-api/#put_matrixclientv3roomsroomidsendeventtypetxnid>
+    TransactionId(String),
+    /// That a room is forgotten.
+    /// <https://spec.matrix.org/v1.16/client-server-api/#post_matrixclientv3roomsroomidforget>
+    Forgotten(String),
+    /// How many keys the device has now: one that hears of an older count uploads again.
+    /// <https://spec.matrix.org/v1.16/client-server-api/#post_matrixclientv3keysupload>
+    KeyCounts,
+    /// That the user's presence was set outright.
+    /// <https://spec.matrix.org/v1.16/client-server-api/#put_matrixclientv3presenceuseridstatus>
+    Presence,
+}
+
+impl Kept {
+    fn is_in_answer(&self) -> bool {
+        matches!(self, Self::TransactionId(_) | Self::KeyCounts)
+    }
+}
+
+/// Forwards a write.
 pub(crate) async fn write(
     state: &Arc<State>,
     request: Request<Body>,
     peer: Peer,
-    forgets: Option<&str>,
+    kept: Kept,
 ) -> Result<Response<Body>, Error> {
-    let (parts, body) = request.into_parts();
-    let token = access_token(&parts, true).ok();
-    let response = state.forwarder.forward(Request::from_parts(parts, body), peer).await?;
+    let (mut parts, mut body) = request.into_parts();
     // A token that never synced has nobody whose next sync could miss anything.
-    let known = token.as_ref().and_then(|token| auth::peek(state, token));
-    if let (true, Some((account, _))) = (response.status().is_success(), known) {
-        if let Some(room_id) = forgets
-            && let Err(error) = forget(state, account.account_id, room_id).await
-        {
-            tracing::warn!(error = %causes(&error), room_id, "could not keep that a room is forgotten");
-        }
-        account.has_written();
+    let known = match access_token(&parts, true) {
+        Ok(token) => auth::known(state, &token).await,
+        Err(_) => None,
+    };
+    let Some((account, device)) = known else {
+        return state.forwarder.forward(Request::from_parts(parts, body), peer).await;
+    };
+    let mut said = Bytes::new();
+    if kept == Kept::Presence {
+        said = body::read_limited(body, MOST).await?;
+        body = body::full(said.clone());
     }
-    Ok(response)
+    if kept.is_in_answer() {
+        buffer::ask_for_plain(&mut parts);
+    }
+    let request = Request::from_parts(parts, body);
+    let state = Arc::clone(state);
+    // A task of its own, because what a client does that hangs up early is done all the same.
+    let task = tokio::spawn(async move {
+        let _sending = matches!(kept, Kept::TransactionId(_)).then(|| device.sending());
+        let mut response = state.forwarder.forward(request, peer).await?;
+        if response.status().is_success() {
+            let mut answer = Bytes::new();
+            if kept.is_in_answer() && buffer::is_plain_success(&response) {
+                let (head, body) = response.into_parts();
+                answer = buffer::read(body).await?;
+                response = buffer::with_body(head, answer.clone());
+            }
+            if let Err(error) = keep(&state, &account, &device, &kept, &said, &answer).await {
+                tracing::warn!(error = %causes(&error), ?kept, "could not keep what a write did");
+            }
+            account.has_written();
+        }
+        Ok(response)
+    });
+    task.await.map_err(Error::internal)?
 }
 
-async fn forget(
+async fn keep(
     state: &State,
-    account_id: store::AccountId,
-    room_id: &str,
+    account: &Account,
+    device: &Device,
+    kept: &Kept,
+    said: &[u8],
+    answer: &[u8],
 ) -> Result<(), store::Error> {
-    if let Some(room_nid) = state.store.room_nid(room_id).await? {
-        state.store.forget_room(account_id, room_nid).await?;
+    let answer = std::str::from_utf8(answer).ok().and_then(|text| Object::parse(text).ok());
+    let member = |key: &str| answer.as_ref().and_then(|answer| answer.get(key));
+    let (account_id, device_nid) = (account.account_id, device.device_nid);
+    match kept {
+        Kept::Nothing => {}
+        Kept::TransactionId(transaction_id) => {
+            if let Some(event_id) = member("event_id").and_then(json::text) {
+                let store = &state.store;
+                store.put_transaction_id(account_id, device_nid, &event_id, transaction_id).await?;
+            }
+        }
+        Kept::Forgotten(room_id) => {
+            if let Some(room_nid) = state.store.room_nid(room_id).await? {
+                state.store.forget_room(account_id, room_nid).await?;
+            }
+        }
+        Kept::KeyCounts => {
+            if let Some(count) = member("one_time_key_counts").filter(|counts| is_object(counts)) {
+                let count = Bytes::copy_from_slice(count.get().as_bytes());
+                state.store.put_key_counts(device_nid, &count).await?;
+                device.set_one_time_keys_count(count);
+            }
+        }
+        Kept::Presence => device.presence_is_set(presence_in(said)),
     }
     Ok(())
+}
+
+/// The presence in a body that the homeserver has understood.
+fn presence_in(said: &[u8]) -> PresenceWish {
+    let said = std::str::from_utf8(said).ok().and_then(|text| Object::parse(text).ok());
+    let presence = said.and_then(|said| said.get("presence"));
+    match presence.and_then(json::text).as_deref() {
+        Some("online") => PresenceWish::Online,
+        Some("unavailable") => PresenceWish::Unavailable,
+        // Of what `set_presence` has no word for, `busy` say, polls keep off.
+        _ => PresenceWish::Offline,
+    }
+}
+
+fn is_object(value: &serde_json::value::RawValue) -> bool {
+    value.get().starts_with('{')
 }

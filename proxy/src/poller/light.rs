@@ -15,11 +15,9 @@ use crate::{
 };
 
 use super::{
-    Poller,
+    LONG_POLL, Poller,
     outcome::{self, Outcome},
 };
-
-const LONG_POLL: Duration = Duration::from_secs(30);
 
 const FILTER: &str = r#"{"room":{"rooms":[]},"presence":{"types":[]},"account_data":{"types":[]}}"#;
 

@@ -13,12 +13,9 @@ use crate::{
 };
 
 use super::{
-    Poller,
+    LONG_POLL, Poller,
     outcome::{self, Outcome},
 };
-
-/// How long upstream holds an idle poll.
-const LONG_POLL: Duration = Duration::from_secs(30);
 
 /// Events a room on the first poll, and after: enough for gaps to be rare.
 const FIRST_TIMELINE_LIMIT: u32 = 20;
@@ -146,7 +143,7 @@ impl Poller {
             };
         }
         let outcome = outcome::of_failure(error, is_first);
-        if is_first && outcome != Outcome::Refused {
+        if is_first && !matches!(outcome, Outcome::Refused | Outcome::Locked) {
             self.account.first_poll_failed(outcome::failure(error));
         }
         outcome

@@ -14,7 +14,7 @@ pub(super) const RETRY: Duration = Duration::from_secs(30);
 /// The wait after a poll that came too late.
 const FENCED_RETRY: Duration = Duration::from_secs(1);
 
-/// How often to look whether an account that upstream locked or suspended is back.
+/// How often to look whether an account that upstream turns away is let in again.
 const PROBE: Duration = Duration::from_secs(30);
 
 /// What a poller does next.
@@ -26,6 +26,8 @@ pub(super) enum Outcome {
     AskAgain,
     /// Upstream no longer knows the token.
     Refused,
+    /// Upstream has locked the account: the token may be good again later.
+    Locked,
     /// Ask the same again, after a while.
     Retry {
         /// What upstream asked for, if it did.
@@ -41,12 +43,16 @@ pub(super) fn of_failure(error: &upstream::Error, is_first: bool) -> Outcome {
         tracing::info!(error = %causes(error), "upstream refused the token");
         return Outcome::Refused;
     }
+    if error.is_user_locked() {
+        tracing::info!(error = %causes(error), "upstream has locked the account");
+        return Outcome::Locked;
+    }
     tracing::warn!(error = %causes(error), "a poll failed");
     if error.is_retryable() {
         let at_most = if is_first { FIRST_POLL_RETRY } else { RETRY };
         return Outcome::Retry { after: error.retry_after(), at_most };
     }
-    // Locked, suspended, consent missing, …: not the token's end. Look again slowly.
+    // Consent missing, a resource limit, …: not the token's end. Look again slowly.
     Outcome::Retry { after: Some(PROBE), at_most: PROBE }
 }
 

@@ -67,7 +67,7 @@ fn what_only_looks_like_sync_passes() {
     check(
         "POST",
         "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync",
-        &Route::PassThrough,
+        &Route::SlidingSync,
     );
     check("GET", "/_matrix/client/v3/rooms/!a:b/state/sync", &Route::PassThrough);
     check("GET", "/_matrix/client/v3/rooms/!a:b/state/t/a%2F..%2Fsync", &Route::PassThrough);
@@ -80,8 +80,8 @@ fn what_only_looks_like_sync_passes() {
 fn sessions_are_observed_under_every_version() {
     for version in ["r0", "v1", "v3", "unstable", "api/v1"] {
         check("POST", &format!("/_matrix/client/{version}/login"), &Route::Login);
-        check("POST", &format!("/_matrix/client/{version}/logout"), &Route::Logout);
-        check("POST", &format!("/_matrix/client/{version}/logout/all"), &Route::LogoutAll);
+        check("POST", &format!("/_matrix/client/{version}/logout"), &Route::End(Ending::This));
+        check("POST", &format!("/_matrix/client/{version}/logout/all"), &Route::End(Ending::All));
         check("POST", &format!("/_matrix/client/{version}/register"), &Route::Register);
     }
     check("GET", "/_matrix/client/v3/login", &Route::PassThrough);
@@ -89,6 +89,19 @@ fn sessions_are_observed_under_every_version() {
     check("POST", "/_matrix/client/v3/register/email/requestToken", &Route::PassThrough);
     check("GET", "/.well-known/matrix/client", &Route::WellKnown);
     check("GET", "/.well-known/matrix/server", &Route::PassThrough);
+}
+
+#[test]
+fn whatever_ends_sessions_is_observed() {
+    let device = Route::End(Ending::Device(String::from("A/B")));
+    check("DELETE", "/_matrix/client/v3/devices/A%2FB", &device);
+    check("PUT", "/_matrix/client/v3/devices/A", &Route::Write(Kept::Nothing));
+    check("GET", "/_matrix/client/v3/devices/A", &Route::PassThrough);
+    check("POST", "/_matrix/client/r0/delete_devices", &Route::End(Ending::Devices));
+    check("POST", "/_matrix/client/v3/account/password", &Route::End(Ending::Password));
+    check("POST", "/_matrix/client/v3/account/deactivate", &Route::End(Ending::Account));
+    check("POST", "/_matrix/client/v3/refresh", &Route::PassThrough);
+    check("GET", "/_matrix/client/versions", &Route::Versions);
 }
 
 #[test]
@@ -106,7 +119,7 @@ fn room_ids_are_decoded_once() {
     check("GET", "/_matrix/client/v1/rooms/!a:b/relations/%241/m.thread", &relations);
     check("GET", "/_matrix/client/unstable/rooms/!a%3Ab/relations/$1", &relations);
     check("GET", "/_matrix/client/v3/rooms/!a:b/joined_members", &Route::PassThrough);
-    check("POST", "/_matrix/client/v3/rooms/!a:b/messages", &Route::Write);
+    check("POST", "/_matrix/client/v3/rooms/!a:b/messages", &Route::Write(Kept::Nothing));
 }
 
 #[test]
@@ -155,7 +168,6 @@ fn what_clients_need_not_reach_is_not_forwarded() {
 fn the_rest_passes() {
     for path in [
         "/",
-        "/_matrix/client/versions",
         "/_matrix/client/v3/account/whoami",
         "/_matrix/media/v3/download/a/b",
         "/_matrix/static/client/login/",
@@ -169,13 +181,19 @@ fn the_rest_passes() {
 
 #[test]
 fn writes_are_told_from_questions() {
-    let forget = Route::Forget { room_id: String::from("!a:b") };
+    let forget = Route::Write(Kept::Forgotten(String::from("!a:b")));
+    let send = Route::Write(Kept::TransactionId(String::from("1/2")));
+    let write = Route::Write(Kept::Nothing);
     check("POST", "/_matrix/client/v3/rooms/!a%3Ab/forget", &forget);
     check("GET", "/_matrix/client/v3/rooms/!a:b/forget", &Route::PassThrough);
-    check("PUT", "/_matrix/client/v3/rooms/!a:b/send/m.room.message/1", &Route::Write);
-    check("POST", "/_matrix/client/r0/join/%23a%3Ab", &Route::Write);
-    check("POST", "/_matrix/client/v3/keys/upload", &Route::Write);
-    check("DELETE", "/_matrix/client/v3/user/@a:b/rooms/!a:b/tags/u.x", &Route::Write);
+    check("PUT", "/_matrix/client/v3/rooms/!a:b/send/m.room.message/1%2F2", &send);
+    check("PUT", "/_matrix/client/v3/rooms/!a:b/redact/$a/1%2F2", &send);
+    check("PUT", "/_matrix/client/v3/rooms/!a:b/state/m.room.topic/", &write);
+    check("POST", "/_matrix/client/r0/rooms/!a:b/send/m.room.message", &write);
+    check("PUT", "/_matrix/client/v3/presence/@a:b/status", &Route::Write(Kept::Presence));
+    check("POST", "/_matrix/client/r0/join/%23a%3Ab", &write);
+    check("POST", "/_matrix/client/v3/keys/upload", &Route::Write(Kept::KeyCounts));
+    check("DELETE", "/_matrix/client/v3/user/@a:b/rooms/!a:b/tags/u.x", &write);
     check("GET", "/_matrix/client/v3/rooms/!a:b/state", &Route::PassThrough);
     check("GET", "/_matrix/client/v3/keys/changes", &Route::KeyChanges);
     check("POST", "/_matrix/client/v3/keys/query", &Route::PassThrough);

@@ -9,15 +9,18 @@ use crate::{
 };
 
 /// The rooms of an initial answer: everything that the account has, as the filter lets it in.
+/// With `leaving_forgets` upstream forgets every room that the user is out of.
 pub(super) fn initial(
     heads: Vec<RoomHead>,
     filter: &RoomFilter,
     ignored: &Ignored,
     user_id: &str,
+    leaving_forgets: bool,
 ) -> Vec<Wanted> {
     heads
         .into_iter()
         .filter(|head| is_listed(head, filter) && !ignored.hides_invite(head, user_id))
+        .filter(|head| head.section != Section::Leave || !leaving_forgets)
         .map(|head| Wanted { head, extent: Extent::Whole { since: None } })
         .collect()
 }

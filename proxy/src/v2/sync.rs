@@ -18,6 +18,7 @@ use crate::{
     body::{self, Body, BoxError},
     clock::now_ms,
     error::{Error, causes, json_response},
+    event_json::is_offline,
     json::{self, ObjectWriter},
     patience::{DATABASE_GRACE, patiently},
     state::State,
@@ -48,19 +49,19 @@ pub(crate) async fn handle(state: &Arc<State>, parts: Parts) -> Result<Response<
     let started = Instant::now();
     let early = started + DATABASE_GRACE;
     let requester = patiently(early, || auth::identify(state, access_token.clone())).await?;
+    // What is wrong with a request is told only to those who may make one.
     let query = parts.uri.query().unwrap_or_default();
     let request = SyncRequest::parse(query)?;
+    let deadline = started + request.timeout.min(state.config.max_timeout);
     let mut since = read_since(state, &requester, request.since.as_deref())?;
     if let Since::Foreign(theirs) = &since
         && !migration::begin(state, &requester, theirs).await?
     {
         since = Since::Nothing;
     }
-    auth::poll_for(state, &requester);
+    auth::poll_for(state, &requester, Some((request.set_presence, deadline)));
     let filter = filters::resolve(state, &requester, request.filter.as_deref()).await?;
-    let deadline = started + request.timeout.min(state.config.max_timeout);
-    requester.device.wish_presence(request.set_presence, deadline);
-    state.accounts.ensure_ready(&requester, started + FIRST_POLL).await?;
+    state.accounts.ensure_ready(state, &requester, started + FIRST_POLL).await?;
     if requester.is_revoked() {
         return Err(last_word(state, access_token).await);
     }
@@ -196,6 +197,9 @@ impl Sync<'_> {
             let pos = *positions.borrow_and_update();
             inbox.borrow_and_update();
             let full_state = self.request.full_state;
+            if pos > since {
+                self.requester.device.sends_settle().await;
+            }
             // Where nothing has happened there is nothing to load.
             let (pos, views) = if pos > since || full_state {
                 let found = answer::changed_rooms(
@@ -223,7 +227,7 @@ impl Sync<'_> {
                 _ = inbox.changed() => {}
                 () = tokio::time::sleep_until(self.deadline) => {}
                 _ = shutting_down.wait_for(|down| *down) => {}
-                () = self.requester.revoked() => return Ok(None),
+                () = self.requester.revoked(self.state) => return Ok(None),
             }
         }
     }
@@ -280,16 +284,22 @@ impl Sync<'_> {
     async fn initial(&self, standing: Standing) -> Result<Response<Body>, Error> {
         let account_id = self.requester.account.account_id;
         self.requester.account.upkeep.tended().await;
+        self.requester.device.sends_settle().await;
         let pos = self.requester.account.pos();
         let filter = &self.wishes.filter;
-        let top = answer::top(self.state, self.requester, standing, filter, pos, false).await?;
+        let mut top = answer::top(self.state, self.requester, standing, filter, pos, false).await?;
+        if self.request.since.is_none() {
+            // To who knows nobody, as Synapse has it, everybody is offline who is not told of.
+            top.presence.retain(|presence| !is_offline(&presence.event));
+        }
         let all = [Section::Join, Section::Invite, Section::Knock, Section::Leave];
         let mut heads = self.state.store.rooms_in(account_id, &all).await?;
         let archive = Archive::fetch(self.state, self.requester, filter, &heads).await;
         heads.retain(|head| archive.admits(head));
         let ignored = answer::ignored(self.state, self.requester).await?;
         let user_id = &self.requester.account.user_id;
-        let wanted = rooms::initial(heads, &filter.room, &ignored, user_id);
+        let leaving_forgets = self.state.capabilities.leaving_forgets();
+        let wanted = rooms::initial(heads, &filter.room, &ignored, user_id, leaving_forgets);
 
         let mut head = Vec::with_capacity(4096);
         let mut object = ObjectWriter::new(&mut head);

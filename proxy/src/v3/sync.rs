@@ -87,7 +87,7 @@ async fn run(state: &Arc<State>, requester: &Requester, call: &Call) -> Result<O
     let request = Request::read(&session.params, &read_body(&call.body)?, pages)?;
 
     let patience = deadline.max(call.arrived + FIRST_POLL_PATIENCE);
-    state.accounts.ensure_ready(requester, patience).await?;
+    state.accounts.ensure_ready(state, requester, patience).await?;
     if requester.is_revoked() {
         return Ok(Outcome::Revoked);
     }

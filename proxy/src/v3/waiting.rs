@@ -35,6 +35,7 @@ pub(crate) enum Woken {
 
 /// Wakes one request.
 pub(crate) struct Waiting {
+    state: Arc<State>,
     requester: Requester,
     deadline: Instant,
     account: watch::Receiver<Position>,
@@ -46,6 +47,7 @@ impl Waiting {
     /// Begins to listen: whatever comes after this call wakes.
     pub(crate) fn new(state: &Arc<State>, requester: &Requester, deadline: Instant) -> Self {
         Self {
+            state: Arc::clone(state),
             requester: requester.clone(),
             deadline,
             account: requester.account.watch(),
@@ -60,7 +62,7 @@ impl Waiting {
             biased;
             () = sleep_until(self.deadline) => Woken::Over,
             () = told(self.shutting_down.wait_for(|down| *down)) => Woken::Over,
-            () = self.requester.revoked() => Woken::Revoked,
+            () = self.requester.revoked(&self.state) => Woken::Revoked,
             () = told(self.account.changed()) => Woken::By(Source::Account),
             () = told(self.inbox.changed()) => Woken::By(Source::Inbox),
         }

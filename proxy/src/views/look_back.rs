@@ -24,13 +24,14 @@ use tokio::time::timeout;
 
 use crate::{
     auth::Requester,
+    auxiliary,
     clock::now_ms,
     error::{Error, causes},
     filter::EventFilter,
     ingest::parse_event,
     json::{self, Object},
     state::State,
-    upstream::{self, aside},
+    upstream,
 };
 
 use super::{EventFields, Extent, RoomView, TimelineView, View};
@@ -83,8 +84,8 @@ pub(super) async fn fill(
     view.look_back.0.store(left - open.len(), Ordering::Relaxed);
     let rooms: Vec<&str> = open.iter().map(|room| room.wanted.head.room_id.as_str()).collect();
     let filter = filter(&rooms, view)?;
-    let query = aside([("filter", filter.as_str())].into_iter());
-    let asked = timeout(PATIENCE, state.upstream.sync_with(&requester.access_token, &query)).await;
+    let asked = auxiliary::sync_with_state(state, &requester.access_token, &filter);
+    let asked = timeout(PATIENCE, asked).await;
     let reply = match asked.unwrap_or(Err(upstream::Error::Timeout)) {
         Ok(reply) => reply,
         Err(error) => {

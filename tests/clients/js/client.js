@@ -8,7 +8,7 @@ import readline from "node:readline";
 // What the SDK logs belongs on stderr: stdout is for answers.
 console.log = console.info = console.debug = console.trace = console.error;
 
-const { ClientEvent, NotificationCountType, RoomEvent, SyncState, createClient } = await import("matrix-js-sdk");
+const { ClientEvent, Direction, NotificationCountType, RoomEvent, SyncState, createClient } = await import("matrix-js-sdk");
 
 const TIMELINE_LIMIT = 8;
 const UNSTABLE_STATE_AFTER = "org.matrix.msc4222.state_after";
@@ -83,9 +83,15 @@ async function describeMessage(event) {
     };
 }
 
+/** A timeline and those before it that it is joined to, the earliest first: what a user scrolls through. */
+function joinedTimelines(timeline) {
+    const before = timeline.getNeighbouringTimeline(Direction.Backward);
+    return [...(before ? joinedTimelines(before) : []), timeline];
+}
+
 function describeMessages(timeline) {
-    const messages = timeline.getEvents().filter((event) => !event.isState());
-    return Promise.all(messages.map(describeMessage));
+    const events = joinedTimelines(timeline).flatMap((part) => part.getEvents());
+    return Promise.all(events.filter((event) => !event.isState()).map(describeMessage));
 }
 
 async function describeThread(room, thread) {
@@ -120,7 +126,7 @@ async function describeRoom(room) {
         highlights: room.getRoomUnreadNotificationCount(NotificationCountType.Highlight),
         tags: Object.keys(room.tags),
         last_read_by: last ? room.getUsersReadUpTo(last) : [],
-        at_the_start: room.getLiveTimeline().getPaginationToken("b") === null,
+        at_the_start: joinedTimelines(room.getLiveTimeline())[0].getPaginationToken(Direction.Backward) === null,
     };
 }
 
@@ -140,8 +146,9 @@ const commands = {
         return describeRoom(theRoom(room_id));
     },
 
-    scrollback: async ({ room_id, limit }) => {
-        await client.scrollback(theRoom(room_id), limit);
+    page_back: async ({ room_id, limit }) => {
+        const [earliest] = joinedTimelines(theRoom(room_id).getLiveTimeline());
+        await client.paginateEventTimeline(earliest, { backwards: true, limit });
         return describeRoom(theRoom(room_id));
     },
 

@@ -76,7 +76,7 @@ async fn a83_a_speaker_whom_the_homeserver_does_not_name_does_not_hold_up_those_
 }
 
 #[tokio::test]
-async fn a111_the_first_sync_of_a_large_account_is_streamed_in_little_memory() {
+async fn a111_d5_9_the_first_sync_of_a_large_account_is_streamed_in_little_memory() {
     const ROOMS: usize = 800;
     const MIB: usize = 1024 * 1024;
     let stage = Stage::set().await;

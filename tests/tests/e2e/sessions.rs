@@ -180,7 +180,7 @@ async fn a_since_is_good_for_its_own_device_only() {
 }
 
 #[tokio::test]
-async fn a_new_login_of_the_same_device_keeps_its_sessions() {
+async fn b2_a_new_login_of_the_same_device_keeps_its_sessions() {
     let lab = Lab::shared().await;
     let alice = lab.user("alice").await;
     let mut session = alice.v3();

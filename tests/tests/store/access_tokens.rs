@@ -72,3 +72,38 @@ async fn the_latest_token_of_each_device_main_devices_first() {
     let hashes: Vec<&[u8]> = latest.iter().map(|token| &token.token_hash[..]).collect();
     assert_eq!(hashes, [b"laptop", &b"phone-new"[..], b"tablet-b"]);
 }
+
+#[tokio::test]
+async fn all_tokens_of_a_device_go_and_no_other() {
+    let store = fresh_store().await;
+    let (alice, phone) = device(&store, "@alice:x", "PHONE").await;
+    let (_, laptop) = device(&store, "@alice:x", "LAPTOP").await;
+    store.put_token(alice, phone, b"one", b"s", 1).await.unwrap();
+    store.put_token(alice, phone, b"two", b"s", 2).await.unwrap();
+    store.put_token(alice, laptop, b"laptop", b"s", 1).await.unwrap();
+    for _ in 0..2 {
+        store.remove_tokens_of(phone).await.unwrap();
+        assert_eq!(store.latest_tokens().await.unwrap().len(), 1);
+    }
+    assert!(store.token(b"laptop").await.unwrap().is_some());
+    assert!(store.device_by_nid(phone).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_token_goes_when_it_is_old_and_its_device_has_a_newer_one() {
+    let store = fresh_store().await;
+    let (alice, phone) = device(&store, "@alice:x", "PHONE").await;
+    let (_, laptop) = device(&store, "@alice:x", "LAPTOP").await;
+    store.put_token(alice, phone, b"rotated", b"s", 1).await.unwrap();
+    store.put_token(alice, phone, b"recent", b"s", 6).await.unwrap();
+    store.put_token(alice, phone, b"newest", b"s", 9).await.unwrap();
+    store.put_token(alice, laptop, b"the only one", b"s", 1).await.unwrap();
+
+    assert_eq!(store.remove_superseded_tokens(5).await.unwrap(), 1);
+
+    assert!(store.token(b"rotated").await.unwrap().is_none());
+    for kept in [&b"recent"[..], b"newest", b"the only one"] {
+        assert!(store.token(kept).await.unwrap().is_some());
+    }
+    assert_eq!(store.remove_superseded_tokens(5).await.unwrap(), 0);
+}

@@ -99,3 +99,18 @@ async fn a_removed_device_leaves_nothing_behind() {
     store.remove_devices(account, &[]).await.unwrap();
     assert_eq!(store.device_nids(account).await.unwrap(), [laptop]);
 }
+
+#[tokio::test]
+async fn devices_are_found_by_their_ids() {
+    let store = fresh_store().await;
+    let alice = store.account("@alice:x").await.unwrap().account_id;
+    let bob = store.account("@bob:x").await.unwrap().account_id;
+    let phone = store.device(alice, "PHONE").await.unwrap().device_nid;
+    let laptop = store.device(alice, "LAPTOP").await.unwrap().device_nid;
+    store.device(bob, "PHONE").await.unwrap();
+    let ids = |ids: &[&str]| ids.iter().map(|&id| id.to_owned()).collect::<Vec<_>>();
+    assert_eq!(store.device_nids_of(alice, &ids(&["PHONE", "NONE"])).await.unwrap(), [phone]);
+    let both = store.device_nids_of(alice, &ids(&["LAPTOP", "PHONE"])).await.unwrap();
+    assert_eq!(both, [phone, laptop]);
+    assert!(store.device_nids_of(alice, &[]).await.unwrap().is_empty());
+}

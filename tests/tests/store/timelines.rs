@@ -78,6 +78,24 @@ async fn a_transaction_id_is_shown_to_its_device_alone() {
 }
 
 #[tokio::test]
+async fn a_transaction_id_that_a_device_told_itself_is_kept_once() {
+    let store = fresh_store().await;
+    let mut feed = Feed::of(&store, "@alice:x").await;
+    let laptop = store.device(feed.account_id, "LAPTOP").await.unwrap().device_nid;
+    // The answer to a request that was sent again says the same event.
+    for transaction_id in ["txn", "another"] {
+        store.put_transaction_id(feed.account_id, laptop, "$1", transaction_id).await.unwrap();
+    }
+    let pos = feed.rooms(vec![room_with("!r:x", messages(&["$1"]))]).await;
+    let room_nid = feed.room_nid("!r:x").await;
+    let query = TimelineQuery { room_nid, after: Position(0), before: Place::after(pos) };
+    for (device, expected) in [(laptop, Some("txn")), (DeviceNid(laptop.0 + 1), None)] {
+        let found = store.timelines(feed.account_id, device, &[query], 9).await.unwrap();
+        assert_eq!(found[&room_nid][0].transaction_id.as_deref(), expected);
+    }
+}
+
+#[tokio::test]
 async fn upstream_tokens_stand_on_both_sides_of_a_place() {
     let store = fresh_store().await;
     let mut feed = Feed::of(&store, "@alice:x").await;

@@ -254,6 +254,7 @@ mod tests {
             age_ts: None,
             unsigned: None,
             transaction_id: None,
+            redacted_because: None,
         }
     }
 

@@ -110,7 +110,7 @@ async fn a_rate_limit_is_obeyed() {
 }
 
 #[tokio::test]
-async fn a_token_that_ends_is_answered_in_the_homeservers_words() {
+async fn a5_a_token_that_ends_is_answered_in_the_homeservers_words() {
     let stage = Stage::set().await;
     let (homeserver, alice) = (&stage.homeserver, &stage.alice);
     homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["one"]));
@@ -132,7 +132,7 @@ async fn a_token_that_ends_is_answered_in_the_homeservers_words() {
 }
 
 #[tokio::test]
-async fn after_a_refresh_the_device_goes_on_where_it_was() {
+async fn b2_after_a_refresh_the_device_goes_on_where_it_was() {
     let stage = Stage::set().await;
     let (homeserver, alice) = (&stage.homeserver, &stage.alice);
     homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["one"]));

@@ -142,9 +142,9 @@ async fn js_sdk_pages_back_without_gaps_or_duplicates_over_a_restart() {
     let shown = page_back(&mut js, &room, 7).await;
     assert_eq!(bodies(&shown["messages"]), numbered(1..=BEFORE));
 
-    // What is missed is longer than a timeline: the SDK starts a new one, and pages from its start.
+    // What is missed is longer than a timeline: the SDK starts a new one, and pages from its start to where the old one ends.
     let past_proxy = lab.past_proxy(&bob);
-    lab.while_the_proxy_restarts(send(&past_proxy, BEFORE + 1..=BEFORE + MISSED)).await;
+    lab.while_the_proxy_is_down(send(&past_proxy, BEFORE + 1..=BEFORE + MISSED)).await;
     let end = format!("number {}", BEFORE + MISSED);
     see(&mut js, &room, "the last message", |room| {
         bodies(&room["messages"]).last() == Some(&end.as_str())
@@ -266,7 +266,7 @@ async fn js_sdk_holds_the_current_state_after_gaps() {
 
     // In the gap and in the timeline after it; twice; and something else in the gap alone.
     let past_proxy = lab.past_proxy(&bob);
-    lab.while_the_proxy_restarts(async {
+    lab.while_the_proxy_is_down(async {
         past_proxy.set_topic(&room, "second").await;
         past_proxy.set_state(&room, "m.room.name", "", json!({"name": "In the gap"})).await.ok();
         for number in 1..=2 * TIMELINE_LIMIT {
@@ -331,7 +331,7 @@ async fn see_thread(
 async fn page_back(js: &mut RealClient, room: &str, limit: usize) -> Value {
     js.until(
         "the beginning of the room",
-        json!({"do": "scrollback", "room_id": room, "limit": limit}),
+        json!({"do": "page_back", "room_id": room, "limit": limit}),
         |room| (room["at_the_start"] == true).then(|| room.clone()),
     )
     .await

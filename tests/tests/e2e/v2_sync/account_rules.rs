@@ -62,7 +62,7 @@ async fn a72_tags_markers_and_flags_come_and_go() {
 }
 
 #[tokio::test]
-async fn a77_what_is_bundled_with_an_event_comes_and_what_relates_to_it_later_follows() {
+async fn a77_d5_4_what_is_bundled_with_an_event_comes_and_what_relates_to_it_later_follows() {
     let lab = Lab::shared().await;
     let alice = lab.user("alice").await;
     let room = alice.create_public_room().await;

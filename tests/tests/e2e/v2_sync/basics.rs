@@ -186,7 +186,7 @@ async fn a1_d2_2_both_paths_serve_the_same_stream() {
 }
 
 #[tokio::test]
-async fn what_a_client_has_written_is_in_its_next_sync() {
+async fn a45_what_a_client_has_written_is_in_its_next_sync() {
     let lab = Lab::shared().await;
     let alice = lab.user("alice").await;
     let room = alice.create_public_room().await;

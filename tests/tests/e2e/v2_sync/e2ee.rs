@@ -1,5 +1,7 @@
 //! What end-to-end encryption needs from a sync: to-device messages, key counts, device lists.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 use tests::client::Client;
 use tests::lab::{Lab, shared_postgres};
@@ -11,7 +13,7 @@ use tests::scripted_homeserver::{
 use tests::wait::eventually;
 
 #[tokio::test]
-async fn to_device_messages_come_until_they_are_acknowledged() {
+async fn a103_to_device_messages_come_until_they_are_acknowledged() {
     let lab = Lab::shared().await;
     let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
     let mut chain = alice.v2();
@@ -36,7 +38,7 @@ async fn to_device_messages_come_until_they_are_acknowledged() {
 }
 
 #[tokio::test]
-async fn each_device_has_its_own_to_device_messages() {
+async fn a102_each_device_has_its_own_to_device_messages() {
     let lab = Lab::shared().await;
     let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
     let laptop = lab.second_device(&alice).await;
@@ -57,29 +59,110 @@ async fn each_device_has_its_own_to_device_messages() {
     }
 }
 
+/// Also without a since, and to a client that asks again: what was not acknowledged comes again, and nothing else does.
 #[tokio::test]
-async fn many_to_device_messages_come_in_order_without_waiting() {
-    let lab = Lab::shared().await;
-    let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
+async fn a102_many_to_device_messages_come_in_hundreds_without_waiting() {
+    let lab = Lab::with_own_proxy().await;
+    let (alice, bob) = (lab.user("alice").await, lab.user_on_synapse("bob").await);
     let mut chain = alice.v2();
     chain.next().await;
     for n in 0..250 {
         bob.send_to_device(&alice, "m.test", json!({"n": n})).await.ok();
     }
+    let all_are_here = async || {
+        let held = lab.proxy.database().count("SELECT COUNT(*) FROM device_inbox").await;
+        (held == 250).then_some(())
+    };
+    eventually("all messages to be here", all_are_here).await;
 
-    let mut got = Vec::new();
-    chain
-        .until("all messages", |reply| {
-            got.extend(numbers(&reply["to_device"]));
-            (got.len() >= 250).then_some(())
-        })
-        .await;
+    for expected in [0..100, 100..200, 200..250] {
+        let asked = Instant::now();
+        let reply = chain.request().timeout(30_000).send().await.ok();
+        assert!(asked.elapsed() < Duration::from_secs(10), "it waited {:?}", asked.elapsed());
+        assert_eq!(numbers(&reply["to_device"]), expected.collect::<Vec<_>>());
+        let again = chain.request().timeout(30_000).send().await.ok();
+        assert_eq!(again["to_device"], reply["to_device"], "the same since, the same messages");
+        chain.absorb(&reply);
+    }
+    let without_since = alice.fresh_sync().send().await.ok();
+    assert_eq!(
+        numbers(&without_since["to_device"]),
+        (200..250).collect::<Vec<_>>(),
+        "without a since all that is pending comes, and nothing is acknowledged by it"
+    );
+    // What was received but not acknowledged outlives the proxy.
+    lab.proxy.crash_and_restart().await;
+    let again = alice.fresh_sync().send().await.ok();
+    assert_eq!(again["to_device"], without_since["to_device"]);
 
-    assert_eq!(got, (0..250).collect::<Vec<_>>());
+    let last = chain.next().await;
+    assert_eq!(numbers(&last["to_device"]), [0; 0]);
+    let nothing = alice.fresh_sync().send().await.ok();
+    assert_eq!(numbers(&nothing["to_device"]), [0; 0], "now they are acknowledged");
 }
 
 #[tokio::test]
-async fn every_answer_has_the_key_counts() {
+async fn a106_keys_that_others_claimed_are_counted_off_in_the_next_answer() {
+    let lab = Lab::shared().await;
+    let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
+    let laptop = lab.second_device(&alice).await;
+    for device in [&alice, &laptop] {
+        let mut chain = device.v2();
+        chain.next().await;
+        device.upload_keys(&one_time_keys(50)).await.ok();
+        assert_eq!(chain.next().await["device_one_time_keys_count"]["signed_curve25519"], 50);
+
+        for _ in 0..3 {
+            let wanted = json!({&device.device_id: "signed_curve25519"});
+            let claim = json!({"one_time_keys": {&alice.user_id: wanted}});
+            bob.post("/_matrix/client/v3/keys/claim").json(&claim).send().await.ok();
+        }
+        // A claim wakes nobody; idle answers tell of it as well.
+        let idle = chain.request().timeout(300).send().await.ok();
+        assert_eq!(idle["device_one_time_keys_count"]["signed_curve25519"], 47, "{idle:#}");
+        assert_eq!(idle["device_unused_fallback_key_types"], json!([]));
+    }
+}
+
+#[tokio::test]
+async fn a105_a_user_is_told_of_its_own_new_devices_without_any_room() {
+    let lab = Lab::shared().await;
+    let alice = lab.user("alice").await;
+    let mut chain = alice.v2();
+    chain.next().await;
+
+    let laptop = lab.second_device(&alice).await;
+    laptop.upload_keys(&device_keys(&laptop)).await.ok();
+    chain
+        .until("the own new device", |reply| names(&reply["device_lists"]["changed"], &alice))
+        .await;
+}
+
+/// Of one user the last word counts: who leaves and comes back between two syncs has changed, and has not left.
+#[tokio::test]
+async fn a104_of_a_user_who_left_and_came_back_only_the_last_is_told() {
+    let lab = Lab::shared().await;
+    let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
+    bob.upload_keys(&device_keys(&bob)).await.ok();
+    let room = alice.create_public_room().await;
+    bob.join(&room).await.ok();
+    let mut chain = alice.v2();
+    chain.until_reply("the room", |reply| joined(reply, &room).is_object()).await;
+    chain.next().await;
+    let mut follower = chain.clone();
+
+    bob.leave(&room).await.ok();
+    follower.until("him to leave", |reply| names(&reply["device_lists"]["left"], &bob)).await;
+    bob.join(&room).await.ok();
+    follower.until("him to be back", |reply| names(&reply["device_lists"]["changed"], &bob)).await;
+
+    let reply = chain.next().await;
+    assert!(names(&reply["device_lists"]["changed"], &bob).is_some(), "{reply:#}");
+    assert!(names(&reply["device_lists"]["left"], &bob).is_none(), "{reply:#}");
+}
+
+#[tokio::test]
+async fn a106_a107_every_answer_has_the_key_counts() {
     let lab = Lab::shared().await;
     let (alice, bob) = (lab.user("alice").await, lab.user_on_synapse("bob").await);
     let mut chain = alice.v2();
@@ -105,7 +188,7 @@ async fn every_answer_has_the_key_counts() {
 }
 
 #[tokio::test]
-async fn an_upload_of_keys_is_counted_in_the_very_next_sync() {
+async fn b3_an_upload_of_keys_is_counted_in_the_very_next_sync() {
     let lab = Lab::shared().await;
     let alice = lab.user("alice").await;
     let mut chain = alice.v2();
@@ -120,7 +203,7 @@ async fn an_upload_of_keys_is_counted_in_the_very_next_sync() {
 }
 
 #[tokio::test]
-async fn device_lists_name_those_whose_keys_changed_and_those_who_left() {
+async fn a104_device_lists_name_those_whose_keys_changed_and_those_who_left() {
     let lab = Lab::shared().await;
     let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
     let room = alice.create_public_room().await;

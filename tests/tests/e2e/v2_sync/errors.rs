@@ -5,7 +5,7 @@ use tests::lab::Lab;
 use tests::scripted_homeserver::{Canned, ScriptedHomeserver, messages_in, nothing_new};
 
 #[tokio::test]
-async fn without_a_token_or_with_one_nobody_knows_there_is_no_sync() {
+async fn a5_without_a_token_or_with_one_nobody_knows_there_is_no_sync() {
     let lab = Lab::shared().await;
     let alice = lab.user("alice").await;
 

@@ -254,7 +254,7 @@ async fn a26_event_fields_choose_what_of_an_event_comes() {
     for request in
         [alice.sync().filter(&filter), alice.sync().filter_id(&alice.upload_filter(&filter).await)]
     {
-        let reply = request.of_any_shape("fields are left out on request").send().await.ok();
+        let reply = request.of_any_shape("events are cut on purpose").send().await.ok();
         let expected = json!({
             "type": "m.room.message", "content": {"body": "hello", "m.dotted": {"deep": 1}},
         });

@@ -193,7 +193,7 @@ async fn a93_whoever_leaves_sees_that_even_where_the_history_is_for_members_only
 }
 
 #[tokio::test]
-async fn a93_whoever_rejects_an_invite_sees_that_and_nothing_of_the_room() {
+async fn a93_d5_14_whoever_rejects_an_invite_sees_that_and_nothing_of_the_room() {
     let lab = Lab::shared().await;
     let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
     let room = alice

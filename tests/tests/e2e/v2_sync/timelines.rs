@@ -151,7 +151,7 @@ async fn a76_a_redacted_message_is_never_served_again() {
 }
 
 #[tokio::test]
-async fn the_sender_alone_sees_the_transaction_id() {
+async fn a78_the_sender_alone_sees_the_transaction_id() {
     let lab = Lab::shared().await;
     let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
     let room = alice.create_public_room().await;
