@@ -67,6 +67,8 @@ pub(crate) struct Account {
     pos: watch::Sender<Position>,
     /// Written by the poller.
     bootstrap: watch::Sender<Bootstrap>,
+    /// Why upstream does not want to sync with this user at all, if that is so. Written by the poller.
+    refusal: watch::Sender<Option<Failure>>,
     /// The device whose token runs the main poll. Written by pollers, after the store agreed.
     main_device: watch::Sender<Option<DeviceNid>>,
     /// Counts the occasions on which the main poll may have become vacant.
@@ -103,6 +105,7 @@ impl Account {
             retained_from: stored.retained_from,
             pos: watch::Sender::new(stored.pos),
             bootstrap: watch::Sender::new(bootstrap),
+            refusal: watch::Sender::new(None),
             main_device: watch::Sender::new(stored.main_device),
             candidates: watch::Sender::new(0),
             devices: DashMap::new(),
@@ -161,6 +164,20 @@ impl Account {
             }
             waiting
         });
+    }
+
+    /// Upstream refuses to sync with this user, or does so no longer.
+    pub(crate) fn refused(&self, failure: Option<Failure>) {
+        self.refusal.send_if_modified(|refusal| {
+            let changed = refusal.is_some() || failure.is_some();
+            *refusal = failure;
+            changed
+        });
+    }
+
+    /// Why upstream refuses to sync with this user, if it does.
+    pub(crate) fn refusal(&self) -> Option<Failure> {
+        self.refusal.borrow().clone()
     }
 
     /// Changes when the first poll is stored, or fails.

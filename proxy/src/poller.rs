@@ -9,12 +9,18 @@
 mod backoff;
 mod gaps;
 mod handover;
+mod key_changes;
 mod light;
 mod main;
 mod outcome;
+mod poison;
+mod typing;
 pub(crate) mod upkeep;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use tokio::sync::Notify;
 
@@ -27,7 +33,7 @@ use crate::{
     state::State,
 };
 
-use self::{backoff::Backoff, outcome::Outcome};
+use self::{backoff::Backoff, outcome::Outcome, poison::Poison, typing::Inherited};
 
 /// How long upstream holds an idle poll. Less than its word on a token is trusted: the poll after this one
 /// is what tells that a token has died, before any request needs to ask.
@@ -43,6 +49,8 @@ pub(crate) fn ensure(state: &Arc<State>, account: &Arc<Account>, device: &Arc<De
         account: Arc::clone(account),
         device: Arc::clone(device),
         gaps: Notify::new(),
+        poison: Mutex::default(),
+        inherited: Mutex::default(),
     };
     tokio::spawn(poller.run());
 }
@@ -107,9 +115,23 @@ struct Poller {
     device: Arc<Device>,
     /// There may be gaps to look through for redactions.
     gaps: Notify,
+    /// What was wrong with the main poll's replies lately.
+    poison: Mutex<Poison>,
+    /// Who typed when the process began; `None` until that is known.
+    inherited: Mutex<Option<Inherited>>,
 }
 
 impl Poller {
+    /// The poller's own, and nobody else's: never held across an `await`.
+    fn poison(&self) -> MutexGuard<'_, Poison> {
+        self.poison.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// See [`Poller::poison`].
+    fn inherited(&self) -> MutexGuard<'_, Option<Inherited>> {
+        self.inherited.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     #[tracing::instrument(
         name = "poller",
         skip_all,

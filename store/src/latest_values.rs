@@ -198,6 +198,36 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Everybody who is known to share an encrypted room with the account, or is invited to one: whose keys may have
+    /// changed when nobody can say whose have.
+    pub async fn sharers(&self, account_id: AccountId) -> Result<Vec<String>, Error> {
+        let rows = self
+            .query(
+                "latest_values::sharers",
+                "-- latest_values::sharers
+                SELECT DISTINCT m.state_key
+                FROM account_rooms h
+                JOIN room_state e
+                    ON e.account_id = $1
+                    AND e.room_nid = h.room_nid
+                    AND e.event_type = 'm.room.encryption'
+                    AND e.state_key = ''
+                JOIN room_state m
+                    ON m.account_id = $1
+                    AND m.room_nid = h.room_nid
+                    AND m.event_type = 'm.room.member'
+                JOIN event_bodies b ON b.body_id = m.body_id
+                WHERE h.account_id = $1
+                    AND h.section = 0
+                    AND b.membership IN ('join', 'invite')",
+                &[&account_id.0],
+            )
+            .await?;
+        Ok(rows.iter().map(|row| row.get("state_key")).collect())
+    }
+}
+
 fn columns(rooms: &[(RoomNid, Position)]) -> (Vec<i64>, Vec<i64>) {
     rooms.iter().map(|(nid, since)| (nid.0, since.0)).unzip()
 }

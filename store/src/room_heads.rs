@@ -141,6 +141,37 @@ impl Store {
         rows.iter().map(head_of).collect()
     }
 
+    /// The rooms of the account that it left, or may have left, after `since`: of those that were left before, the
+    /// stream has to know so still.
+    pub async fn rooms_left_after(
+        &self,
+        account_id: AccountId,
+        since: Position,
+    ) -> Result<Vec<RoomHead>, Error> {
+        let rows = self
+            .query(
+                "room_heads::rooms_left_after",
+                concat!(
+                    "-- room_heads::rooms_left_after
+                    SELECT ",
+                    head_columns!(),
+                    " FROM account_rooms h
+                    LEFT JOIN LATERAL (
+                        SELECT u.pos
+                        FROM room_updates u
+                        WHERE u.account_id = $1 AND u.room_nid = h.room_nid
+                        ORDER BY u.pos DESC
+                        LIMIT 1
+                    ) l ON TRUE
+                    WHERE h.account_id = $1 AND h.section = 3 AND (l.pos IS NULL OR l.pos > $2)
+                    ORDER BY h.room_nid"
+                ),
+                &[&account_id.0, &since.0],
+            )
+            .await?;
+        rows.iter().map(head_of).collect()
+    }
+
     /// The joined rooms of the account in which somebody types, as far as is known.
     pub async fn rooms_with_typing(&self, account_id: AccountId) -> Result<Vec<String>, Error> {
         let rows = self

@@ -115,8 +115,13 @@ impl Store {
                 "-- timelines::event_ids_after
                 SELECT b.event_id
                 FROM room_updates u
-                JOIN timeline_events e
-                    ON e.account_id = $1 AND e.room_nid = u.room_nid AND e.pos = u.pos
+                CROSS JOIN LATERAL (
+                    SELECT body_id
+                    FROM timeline_events
+                    WHERE account_id = $1 AND room_nid = u.room_nid AND pos = u.pos
+                    -- Keeps the planner from reading the account's timelines through.
+                    OFFSET 0
+                ) e
                 JOIN event_bodies b ON b.body_id = e.body_id
                 WHERE u.account_id = $1 AND u.pos > $2",
                 &[&account_id.0, &since.0],

@@ -121,6 +121,9 @@ impl Accounts {
                 () = requester.revoked(state) => return Ok(()),
             }
         }
+        if let Some(refusal) = requester.account.refusal() {
+            return Err(error_of(&refusal));
+        }
         let mut polled = requester.device.watch_polled();
         let device_deadline = deadline.min(Instant::now() + DEVICE_WAIT);
         // Events must not come before the to-device messages with their keys, which a second device gets by

@@ -9,12 +9,14 @@ use crate::{
     clock::now_ms,
     error::causes,
     ingest::{self, Asked},
+    json,
     upstream::{self, AccessToken, SyncQuery},
 };
 
 use super::{
     LONG_POLL, Poller,
     outcome::{self, Outcome},
+    poison::Poison,
 };
 
 /// Events a room on the first poll, and after: enough for gaps to be rare.
@@ -38,15 +40,24 @@ impl Poller {
             self.account.ignored.forget();
             self.account.advance(account.pos);
         }
+        if let Err(error) = self.inherit_typing().await {
+            return outcome::of_store_failure(&error);
+        }
         let since = account.upstream_since;
         let writes = self.account.writes();
         match self.ask(token, since.clone(), tries).await {
             Some(Ok(reply)) => {
-                let outcome = self.store_main(since.as_deref(), &reply, tries > 0).await;
+                let outcome = self.store_main(token, since.as_deref(), &reply, tries > 0).await;
                 if outcome == Outcome::Stored {
+                    *self.poison() = Poison::default();
+                    self.account.refused(None);
                     self.device.cover(writes);
                 }
                 outcome
+            }
+            Some(Err(upstream::Error::BrokenBody)) => {
+                tracing::warn!("not a whole sync reply");
+                self.unreadable(token, since.as_deref()).await
             }
             Some(Err(error)) => self.main_failed(since.is_none(), tries, &error).await,
             None => Outcome::AskAgain,
@@ -73,11 +84,15 @@ impl Poller {
         let mut presence_wish = self.device.watch_presence();
         let mut current_token = self.device.watch_token();
         let mut demand = self.account.watch_demand();
-        let limit = if is_first { FIRST_TIMELINE_LIMIT } else { TIMELINE_LIMIT };
+        let hold = self.while_typing_is_believed(self.hold(LONG_POLL));
+        let filter = {
+            let poison = self.poison();
+            filter(poison.limit(usual_limit(is_first)), poison.rooms())
+        };
         let query = SyncQuery {
             since,
-            filter: filter(limit),
-            timeout: vary(if is_first { Duration::ZERO } else { self.hold(LONG_POLL) }, tries),
+            filter,
+            timeout: vary(if is_first { Duration::ZERO } else { hold }, tries),
             set_presence: self.device.tell_presence().as_str(),
             use_state_after: true,
         };
@@ -93,7 +108,13 @@ impl Poller {
         }
     }
 
-    async fn store_main(&self, since: Option<&str>, reply: &[u8], after_outage: bool) -> Outcome {
+    async fn store_main(
+        &self,
+        token: &AccessToken,
+        since: Option<&str>,
+        reply: &[u8],
+        after_outage: bool,
+    ) -> Outcome {
         let asked = Asked {
             user_id: &self.account.user_id,
             device_nid: self.device.device_nid,
@@ -104,17 +125,20 @@ impl Poller {
             Ok(poll) => poll,
             Err(error) => {
                 tracing::warn!(error = %causes(&error), bytes = reply.len(), "not a sync reply");
-                self.account.first_poll_failed(Failure::Unreachable);
-                return Outcome::Retry { after: None, at_most: outcome::RETRY };
+                return self.unreadable(token, since).await;
             }
         };
+        self.poison().mark(&mut poll);
         if since.is_none() {
             tracing::info!(rooms = poll.rooms.len(), bytes = reply.len(), "first poll received");
             if let Err(error) = self.add_vanished_rooms(&mut poll).await {
                 return outcome::of_store_failure(&error);
             }
+            if let Err(error) = self.add_key_changes(token, &mut poll).await {
+                return outcome::of_store_failure(&error);
+            }
         }
-        if after_outage && let Err(error) = self.end_typing(&mut poll).await {
+        if let Err(error) = self.end_typing(&mut poll, after_outage).await {
             return outcome::of_store_failure(&error);
         }
         let stored = match self.state.store.ingest(self.account.account_id, &poll).await {
@@ -132,6 +156,13 @@ impl Poller {
         Outcome::Stored
     }
 
+    /// A reply that is none, or no whole one. Others may come out better.
+    async fn unreadable(&self, token: &AccessToken, since: Option<&str>) -> Outcome {
+        self.account.first_poll_failed(Failure::Unreachable);
+        self.spoilt(token, since, usual_limit(since.is_none())).await;
+        Outcome::Retry { after: None, at_most: outcome::FIRST_POLL_RETRY }
+    }
+
     async fn main_failed(&self, is_first: bool, tries: u32, error: &upstream::Error) -> Outcome {
         // Upstream was restored from a backup, or is another server: begin again without a since. Much
         // is lost by that, so it has to refuse twice.
@@ -143,6 +174,9 @@ impl Poller {
             };
         }
         let outcome = outcome::of_failure(error, is_first);
+        if let upstream::Error::Matrix { status: 403, .. } = error {
+            self.account.refused(Some(outcome::failure(error)));
+        }
         if is_first && !matches!(outcome, Outcome::Refused | Outcome::Locked) {
             self.account.first_poll_failed(outcome::failure(error));
         }
@@ -159,7 +193,11 @@ impl Poller {
             .await?;
         let listed: std::collections::HashSet<String> =
             poll.rooms.iter().map(|room| room.room_id.clone()).collect();
-        for room in known.into_iter().filter(|room| !listed.contains(&room.room_id)) {
+        let left_out: Vec<String> = self.poison().rooms().to_vec();
+        let gone = known
+            .into_iter()
+            .filter(|room| !listed.contains(&room.room_id) && !left_out.contains(&room.room_id));
+        for room in gone {
             tracing::info!(room_id = %room.room_id, "the room is no longer listed: taken as left");
             poll.rooms.push(RoomUpdate {
                 limited: true,
@@ -168,35 +206,26 @@ impl Poller {
         }
         Ok(())
     }
-
-    /// A homeserver that was restarted has forgotten who typed, and never says that they stopped. After
-    /// it was away, only those type of whom it says so.
-    async fn end_typing(&self, poll: &mut store::Poll) -> Result<(), store::Error> {
-        let typing = self.state.store.rooms_with_typing(self.account.account_id).await?;
-        for room_id in typing {
-            let told = poll.rooms.iter_mut().find(|room| room.room_id == room_id);
-            let nobody = Some(bytes::Bytes::from_static(br#"{"user_ids":[]}"#));
-            match told {
-                Some(room) if room.section == Section::Join => {
-                    room.typing = room.typing.take().or(nobody);
-                }
-                Some(_) => {}
-                None => poll.rooms.push(RoomUpdate {
-                    typing: nobody,
-                    ..RoomUpdate::empty(room_id, Section::Join)
-                }),
-            }
-        }
-        Ok(())
-    }
 }
 
 /// The filter is sent inline, so that none is created on the user's account. Redundant members are not
 /// asked for: Synapse would list the sender of every message in `device_lists.changed`.
-fn filter(timeline_limit: u32) -> String {
+fn filter(timeline_limit: u32, without: &[String]) -> String {
+    let mut not_rooms = String::new();
+    if !without.is_empty() {
+        let mut list = br#""not_rooms":"#.to_vec();
+        json::write_list(without, &mut list, |room_id, out| json::write_string(room_id, out));
+        list.push(b',');
+        not_rooms = String::from_utf8_lossy(&list).into_owned();
+    }
     format!(
-        r#"{{"room":{{"timeline":{{"limit":{timeline_limit},"unread_thread_notifications":true}},"state":{{"lazy_load_members":true}}}}}}"#
+        r#"{{"room":{{{not_rooms}"timeline":{{"limit":{timeline_limit},"unread_thread_notifications":true}},"state":{{"lazy_load_members":true}}}}}}"#
     )
+}
+
+/// How many events a room to ask for.
+fn usual_limit(is_first: bool) -> u32 {
+    if is_first { FIRST_TIMELINE_LIMIT } else { TIMELINE_LIMIT }
 }
 
 /// Synapse answers a question that it has answered within two minutes from its cache: a try must

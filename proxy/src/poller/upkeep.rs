@@ -95,8 +95,6 @@ enum Failure {
     Store(#[from] store::Error),
     #[error("not a sync reply")]
     Reply(#[from] ReplyError),
-    #[error("not a list of rooms")]
-    List(#[source] serde_json::Error),
     #[error("polls came in between")]
     Overtaken,
     #[error("there is no token")]

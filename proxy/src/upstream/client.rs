@@ -143,6 +143,17 @@ impl Client {
         self.get_json(token, &path).await
     }
 
+    /// `GET /_matrix/client/v3/joined_rooms`
+    pub(crate) async fn joined_rooms(&self, token: &AccessToken) -> Result<Vec<String>, Error> {
+        #[derive(Deserialize)]
+        struct JoinedRooms {
+            joined_rooms: Vec<String>,
+        }
+        let body = self.get_json(token, "/_matrix/client/v3/joined_rooms").await?;
+        let answer: JoinedRooms = serde_json::from_slice(&body).map_err(|_| Error::InvalidBody)?;
+        Ok(answer.joined_rooms)
+    }
+
     /// `GET /_matrix/client/v3/user/{userId}/filter/{filterId}`
     pub(crate) async fn filter(
         &self,

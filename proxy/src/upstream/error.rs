@@ -45,6 +45,9 @@ pub enum Error {
     /// Success, but with a body that the endpoint cannot have sent.
     #[error("the homeserver's answer is not what the endpoint answers")]
     InvalidBody,
+    /// Success, with a body that begins as JSON and does not end so.
+    #[error("the homeserver's answer breaks off")]
+    BrokenBody,
     /// Something of ours or the client's that cannot be put into a request unchanged. It was not sent.
     #[error("the {what} cannot be sent to the homeserver")]
     Unsendable {
@@ -79,7 +82,8 @@ impl Error {
     /// comes from a misrouted reverse proxy, as does a Matrix server's word that it does not know the path.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Transport(_) | Self::Timeout | Self::Status { .. } | Self::InvalidBody => true,
+            Self::Transport(_) | Self::Timeout | Self::Status { .. } => true,
+            Self::InvalidBody | Self::BrokenBody => true,
             Self::Matrix { status, errcode, .. } => {
                 *status == 429 || *status >= 500 || (*status == 404 && errcode == "M_UNRECOGNIZED")
             }

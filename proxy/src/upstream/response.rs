@@ -31,7 +31,12 @@ pub(super) async fn read(mut response: reqwest::Response) -> Result<Bytes, Error
         return Err(refusal(status.as_u16(), response.headers(), body));
     }
     // A login page or an empty 200 of a reverse proxy must never be taken for an answer without news.
-    if is_object(&body) { Ok(body) } else { Err(Error::InvalidBody) }
+    if is_object(&body) {
+        return Ok(body);
+    }
+    // What begins as an object was meant to be one: somebody on the way has cut it off.
+    let begins = body.trim_ascii_start().first() == Some(&b'{');
+    Err(if begins { Error::BrokenBody } else { Error::InvalidBody })
 }
 
 fn is_object(body: &[u8]) -> bool {

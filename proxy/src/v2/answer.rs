@@ -52,6 +52,8 @@ impl Top {
 pub(super) struct Standing {
     /// The account stream; `None` for a client that knows nothing.
     pub(super) since: Option<Position>,
+    /// Where it stood, if what happened since is no longer known: it is told everything anew, and what is gone.
+    pub(super) lost: Option<Position>,
     /// The inbox: messages up to here are not sent again.
     pub(super) inbox: InboxSeq,
     /// Lazy loading: which members it has been told of.
@@ -98,6 +100,10 @@ pub(super) async fn top(
     };
     let device_lists = async {
         match standing.since {
+            None if standing.lost.is_some() => {
+                let changed = state.store.sharers(account_id).await?;
+                Ok(Some(DeviceListChanges { changed, left: Vec::new() }))
+            }
             None => Ok(None),
             Some(_) if unchanged => Ok(Some(DeviceListChanges::default())),
             Some(since) => state.store.device_list_changes(account_id, since).await.map(Some),
@@ -224,6 +230,7 @@ pub(super) fn has_news(view: &RoomView, filter: &Filter) -> bool {
             !view.timeline.events.is_empty()
                 || !view.state.is_empty()
                 || (view.timeline.limited && view.wanted.head.section == Section::Leave)
+                || is_bare_gap(view, filter)
                 || (filter.room.account_data.admits_room(room_id)
                     && view.account_data.iter().any(|(event_type, _)| {
                         filter.room.account_data.admits_without_sender(event_type)
@@ -232,6 +239,14 @@ pub(super) fn has_news(view: &RoomView, filter: &Filter) -> bool {
                     && (!view.receipts.is_empty() || shows_typing(view, filter)))
         }
     }
+}
+
+/// Whether events are missing that would have been told, and none that follow are there to say so.
+fn is_bare_gap(view: &RoomView, filter: &Filter) -> bool {
+    let timeline = &filter.room.timeline;
+    view.timeline.limited
+        && timeline.timeline_limit() > 0
+        && timeline.admits_everything_in(&view.wanted.head.room_id)
 }
 
 /// Whether the typing list is told: when it changed, or to a client that knows nothing when somebody

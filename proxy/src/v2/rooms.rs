@@ -13,15 +13,26 @@ use crate::{
 pub(super) fn initial(
     heads: Vec<RoomHead>,
     filter: &RoomFilter,
-    ignored: &Ignored,
-    user_id: &str,
     leaving_forgets: bool,
 ) -> Vec<Wanted> {
     heads
         .into_iter()
-        .filter(|head| is_listed(head, filter) && !ignored.hides_invite(head, user_id))
+        .filter(|head| is_listed(head, filter))
         .filter(|head| head.section != Section::Leave || !leaving_forgets)
         .map(|head| Wanted { head, extent: Extent::Whole { since: None } })
+        .collect()
+}
+
+/// The rooms of an answer to a client whose history is `lost`: all that the account has, each as if it were new, and
+/// those that it may have left since.
+pub(super) fn anew(heads: Vec<RoomHead>, lost: Position, filter: &RoomFilter) -> Vec<Wanted> {
+    heads
+        .into_iter()
+        .filter(|head| match head.section {
+            Section::Invite | Section::Knock => true,
+            Section::Join | Section::Leave => filter.admits(&head.room_id),
+        })
+        .map(|head| Wanted { head, extent: Extent::Whole { since: Some(lost) } })
         .collect()
 }
 

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use hyper::{Response, StatusCode, http::request::Parts};
-use store::{InboxSeq, Position, RoomNid, Section};
+use store::{AccountId, InboxSeq, Position, RoomNid, Section};
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
@@ -153,7 +153,10 @@ impl Sync<'_> {
         }
         // A token from the future (of a database that was restored) stands where we are.
         let since = token.map(|token| token.pos().min(account.pos()));
-        let since = since.filter(|since| *since >= account.retained_from);
+        let (since, lost) = match since {
+            Some(since) if since < account.retained_from => (None, Some(since)),
+            since => (since, None),
+        };
         let covered = claimed.map(|inbox| inbox.min(device.inbox_seq()));
         let inbox = match covered {
             Some(covered) => self.acknowledge(covered).await?,
@@ -163,7 +166,7 @@ impl Sync<'_> {
             }
         };
         let members = members_of(self.requester, token);
-        Ok(Standing { since, inbox, members })
+        Ok(Standing { since, lost, inbox, members })
     }
 
     /// Records what a `since` covers of the inbox, and gives what is not to be sent again: what any
@@ -292,14 +295,7 @@ impl Sync<'_> {
             // To who knows nobody, as Synapse has it, everybody is offline who is not told of.
             top.presence.retain(|presence| !is_offline(&presence.event));
         }
-        let all = [Section::Join, Section::Invite, Section::Knock, Section::Leave];
-        let mut heads = self.state.store.rooms_in(account_id, &all).await?;
-        let archive = Archive::fetch(self.state, self.requester, filter, &heads).await;
-        heads.retain(|head| archive.admits(head));
-        let ignored = answer::ignored(self.state, self.requester).await?;
-        let user_id = &self.requester.account.user_id;
-        let leaving_forgets = self.state.capabilities.leaving_forgets();
-        let wanted = rooms::initial(heads, &filter.room, &ignored, user_id, leaving_forgets);
+        let (wanted, archive) = self.everything(account_id, standing).await?;
 
         let mut head = Vec::with_capacity(4096);
         let mut object = ObjectWriter::new(&mut head);
@@ -330,6 +326,31 @@ impl Sync<'_> {
             hyper::header::HeaderValue::from_static("application/json"),
         );
         Ok(response)
+    }
+
+    /// The rooms that a client which knows nothing, or nothing for certain, is told of.
+    async fn everything(
+        &self,
+        account_id: AccountId,
+        standing: Standing,
+    ) -> Result<(Vec<Wanted>, Archive), Error> {
+        let store = &self.state.store;
+        let filter = &self.wishes.filter;
+        let ignored = answer::ignored(self.state, self.requester).await?;
+        let user_id = &self.requester.account.user_id;
+        if let Some(lost) = standing.lost {
+            let there = [Section::Join, Section::Invite, Section::Knock];
+            let mut heads = store.rooms_in(account_id, &there).await?;
+            heads.extend(store.rooms_left_after(account_id, lost).await?);
+            heads.retain(|head| !ignored.hides_invite(head, user_id));
+            return Ok((rooms::anew(heads, lost, &filter.room), Archive::default()));
+        }
+        let all = [Section::Join, Section::Invite, Section::Knock, Section::Leave];
+        let mut heads = store.rooms_in(account_id, &all).await?;
+        let archive = Archive::fetch(self.state, self.requester, filter, &heads).await;
+        heads.retain(|head| archive.admits(head) && !ignored.hides_invite(head, user_id));
+        let leaving_forgets = self.state.capabilities.leaving_forgets();
+        Ok((rooms::initial(heads, &filter.room, leaving_forgets), archive))
     }
 }
 

@@ -122,8 +122,8 @@ fn is_short(room: &RoomView, view: &View<'_>) -> bool {
 }
 
 fn put(room: &mut RoomView, mut told: Told, create: Option<StateEvent>, view: &View<'_>) {
-    // Upstream may read a filter otherwise than we do: then it has less to tell.
-    if told.events.len() < room.timeline.events.len() {
+    // Upstream may read a filter otherwise than we do, or not be up to date: what is stored goes before.
+    if !told.holds(&room.timeline) {
         return;
     }
     if let Some(create) = create {
@@ -159,6 +159,13 @@ fn is_missing(state: &[StateEvent], event: &StateEvent) -> bool {
 }
 
 impl Told {
+    /// Whether it holds every event of a timeline.
+    fn holds(&self, timeline: &TimelineView) -> bool {
+        let ids: HashSet<&str> =
+            self.events.iter().map(|(_, fields)| fields.event_id.as_str()).collect();
+        timeline.events.iter().all(|(_, fields)| ids.contains(fields.event_id.as_str()))
+    }
+
     fn has_create(&self) -> bool {
         let in_state = |event: &StateEvent| event.event_type == CREATE;
         self.events.iter().any(|(_, fields)| fields.event_type == CREATE)

@@ -97,6 +97,7 @@ function describeMessages(timeline) {
 async function describeThread(room, thread) {
     return {
         root: thread.id,
+        loaded: thread.initialEventsFetched,
         length: thread.length,
         last: thread.replyToEvent?.getId(),
         replies: (await describeMessages(thread.liveTimeline)).filter((reply) => reply.event_id !== thread.id),

@@ -210,7 +210,7 @@ async fn errors_come_with_what_browsers_need() {
 }
 
 #[tokio::test]
-async fn an_upstream_out_of_reach_is_an_error_until_there_is_something_stored() {
+async fn c10_an_upstream_out_of_reach_is_an_error_until_there_is_something_stored() {
     let postgres = shared_postgres().await;
     let nobody_listens = format!("http://127.0.0.1:{}", paths::free_port());
     let proxy = Proxy::start(&nobody_listens, &postgres.database().await).await;

@@ -45,7 +45,7 @@ async fn a110_a85_json_comes_through_byte_for_byte_in_every_part_of_an_answer() 
             "unread_notifications":{{"notification_count":0,"highlight_count":0}},
             "unread_thread_notifications":{{"$one":{{"notification_count":1,"highlight_count":0,"more":{}}}}},"summary":{{}}}}"#,
         event("m.odd", "$one", &odd("content"), &format!(r#","beside":{}"#, odd("beside content"))),
-        event("m.odd", "$two", "{}", &format!(r#","unsigned":{{"m.relations":{}}}"#, odd("unsigned"))),
+        event("m.odd", "$two", "{}", &format!(r#","unsigned":{{"org.example.more":{}}}"#, odd("unsigned"))),
         event("m.odd.state", "$three", &odd("state"), r#","state_key":"k\u0065y""#),
         odd("room account data"),
         odd("beside room account data"),

@@ -15,6 +15,7 @@ mod devices;
 mod ended_sessions;
 mod fidelity;
 mod look_back;
+mod lost_history;
 mod numbered;
 mod passthrough;
 mod poller;

@@ -183,7 +183,7 @@ async fn a_cold_start_answers_its_first_request_within_a_second() {
 }
 
 #[tokio::test]
-async fn a_cold_start_with_the_homeserver_down_serves_what_is_stored() {
+async fn c10_a_cold_start_with_the_homeserver_down_serves_what_is_stored() {
     let postgres = shared_postgres().await;
     let homeserver = ScriptedHomeserver::start().await;
     let proxy = Proxy::start(&homeserver.url(), &postgres.database().await).await;

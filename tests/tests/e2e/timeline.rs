@@ -6,8 +6,10 @@ use tests::history::RoomHistory;
 use tests::lab::Lab;
 use tests::matchers::{joined, messages};
 use tests::random::Random;
+use tests::scripted_homeserver::{first_sync, messages_in};
 
 use crate::numbered::{Progress, assert_each_once_in_order, room_number, room_text, send_to_room};
+use crate::stage::Stage;
 
 const EVENTS: usize = 200;
 
@@ -171,4 +173,49 @@ fn assert_complete(who: &str, history: &RoomHistory, count: usize) {
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), all, "{who} saw an event twice");
+}
+
+/// `limited` tells the truth about every stretch, whatever the client's limit, and whatever upstream left out.
+#[tokio::test]
+async fn d1_6_limited_says_whether_events_are_missing() {
+    const ROOM: &str = "!room:scripted";
+    let mut random = Random::seeded(7);
+    let stage = Stage::set().await;
+    let (homeserver, alice) = (&stage.homeserver, &stage.alice);
+    homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s0", &["room message 0"]));
+    let mut chain = alice.v2();
+    chain.next().await;
+    // Where the client stood, and how many messages there had been by then.
+    let mut stands = vec![(chain.since().to_owned(), 1)];
+    let mut count = 1;
+    for round in 0..30 {
+        let missing = if random.between(0, 3) == 0 { random.between(1, 300) } else { 0 };
+        count += usize::try_from(missing).unwrap();
+        let first = count;
+        count += usize::try_from(random.between(1, 15)).unwrap();
+        let texts: Vec<String> = (first..count).map(room_text).collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let mut reply = messages_in(ROOM, &format!("s{}", round + 1), &texts);
+        reply["rooms"]["join"][ROOM]["timeline"]["limited"] = json!(missing > 0);
+        homeserver.on_sync(Some(&format!("s{round}")), &reply);
+        let last = room_text(count - 1);
+        chain.until_reply("the round", |reply| messages(reply, ROOM).contains(&&*last)).await;
+        stands.push((chain.since().to_owned(), count));
+    }
+
+    let (mut truths, mut gaps) = (0, 0);
+    for (since, known) in &stands {
+        for limit in [1, 5, 20, random.between(1, 30), 100] {
+            let filter = json!({"room": {"timeline": {"limit": limit}}});
+            let reply = alice.sync().since(since).filter(&filter).send().await.ok();
+            let told: Vec<u64> =
+                messages(&reply, ROOM).into_iter().filter_map(room_number).collect();
+            let all: Vec<u64> = (*known as u64..count as u64).collect();
+            let limited = joined(&reply, ROOM)["timeline"]["limited"] == true;
+            assert_eq!(limited, told != all, "{told:?} of {all:?} with a limit of {limit}");
+            assert!(all.ends_with(&told), "{told:?} are not the newest");
+            if limited { gaps += 1 } else { truths += 1 }
+        }
+    }
+    assert!(truths > 5 && gaps > 20, "{truths} whole, {gaps} with a gap: nothing is tested");
 }

@@ -1,10 +1,10 @@
 //! The latest-value tables: what is current, and since when.
 
 use bytes::Bytes;
-use store::{AccountData, Poll, Position, PresenceUpdate, RoomNid, RoomUpdate};
+use store::{AccountData, Event, Poll, Position, PresenceUpdate, RoomNid, RoomUpdate, StateBlock};
 
 use crate::database::fresh_store;
-use crate::polls::{Feed, receipt, room};
+use crate::polls::{Feed, member, message, receipt, room};
 
 fn data(event_type: &str, event: &str) -> AccountData {
     AccountData { event_type: event_type.to_owned(), event: Bytes::from(event.to_owned()) }
@@ -152,4 +152,32 @@ async fn rooms_in_which_somebody_types_are_known() {
     assert_eq!(store.rooms_with_typing(feed.account_id).await.unwrap(), ["!a:x"]);
     feed.rooms(vec![typing("!a:x", nobody)]).await;
     assert!(store.rooms_with_typing(feed.account_id).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn those_who_share_an_encrypted_room() {
+    let store = fresh_store().await;
+    let mut feed = Feed::of(&store, "@alice:x").await;
+    let encryption = Event {
+        event_type: "m.room.encryption".into(),
+        state_key: Some(String::new()),
+        ..message("$encryption")
+    };
+    let state = |members: Vec<Event>| StateBlock::BeforeTimeline(members);
+    feed.rooms(vec![
+        RoomUpdate {
+            state: state(vec![
+                encryption,
+                member("$b", "@bob:x", "join"),
+                member("$c", "@carol:x", "invite"),
+                member("$d", "@dave:x", "leave"),
+            ]),
+            ..room("!encrypted:x")
+        },
+        RoomUpdate { state: state(vec![member("$e", "@erin:x", "join")]), ..room("!open:x") },
+    ])
+    .await;
+    let mut sharers = store.sharers(feed.account_id).await.unwrap();
+    sharers.sort_unstable();
+    assert_eq!(sharers, ["@bob:x", "@carol:x"]);
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use store::{AccountId, Position, RoomNid, RoomUpdate, Section, Summary};
 
-use crate::database::fresh_store;
+use crate::database::{Fresh, fresh_store};
 use crate::polls::{Feed, counts, member, message, room, room_with, room_with_state};
 
 const ALL: [Section; 4] = [Section::Join, Section::Invite, Section::Knock, Section::Leave];
@@ -235,4 +235,27 @@ async fn the_server_and_the_database_say_who_they_are() {
     assert_eq!(key, store.token_key().await.unwrap());
     // A clone is the same database as far as its tokens go.
     assert_eq!(key, other.token_key().await.unwrap());
+}
+
+#[tokio::test]
+async fn rooms_left_after_a_position_and_those_of_which_nobody_knows_when() {
+    let fresh = Fresh::database().await;
+    let store = &fresh.store;
+    let mut feed = Feed::of(store, "@alice:x").await;
+    let left = |room_id| RoomUpdate { section: Section::Leave, ..room(room_id) };
+    let pos = feed.rooms(vec![left("!before:x"), left("!unknown:x")]).await;
+    feed.rooms(vec![left("!after:x"), room("!joined:x")]).await;
+    fresh
+        .sql()
+        .await
+        .batch_execute(
+            "DELETE FROM room_updates u USING rooms r
+             WHERE r.room_nid = u.room_nid AND r.room_id = '!unknown:x'",
+        )
+        .await
+        .unwrap();
+    let heads = store.rooms_left_after(feed.account_id, pos).await.unwrap();
+    let mut ids: Vec<&str> = heads.iter().map(|head| head.room_id.as_str()).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, ["!after:x", "!unknown:x"]);
 }

@@ -6,7 +6,7 @@ use store::{
 };
 
 use crate::database::fresh_store;
-use crate::polls::{Feed, message, room_with, to_device};
+use crate::polls::{Feed, message, room, room_with, to_device};
 
 fn ids(events: &[TimelineEvent]) -> Vec<String> {
     let id = |event: &TimelineEvent| String::from_utf8(event.body.to_vec()).unwrap();
@@ -147,4 +147,21 @@ async fn next_batch_is_that_of_the_poll_at_or_before() {
     assert_eq!(at(account_id, 1).await, Some(first));
     assert_eq!(at(account_id, 9).await, Some(second));
     assert_eq!(at(AccountId(42), 9).await, None);
+}
+
+#[tokio::test]
+async fn the_ids_of_what_came_after_a_position() {
+    let store = fresh_store().await;
+    let mut feed = Feed::of(&store, "@alice:x").await;
+    feed.rooms(vec![room_with("!a:x", messages(&["$1"]))]).await;
+    let pos = feed.rooms(vec![room_with("!a:x", messages(&["$2"])), room("!b:x")]).await;
+    feed.rooms(vec![room_with("!b:x", messages(&["$3", "$4"]))]).await;
+    let ids = async |since| {
+        let mut ids = store.event_ids_after(feed.account_id, since).await.unwrap();
+        ids.sort_unstable();
+        ids
+    };
+    assert_eq!(ids(Position(pos.0 - 1)).await, ["$2", "$3", "$4"]);
+    assert_eq!(ids(pos).await, ["$3", "$4"]);
+    assert!(ids(Position(pos.0 + 1)).await.is_empty());
 }

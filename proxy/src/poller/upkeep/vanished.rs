@@ -7,15 +7,9 @@
 
 use std::collections::HashSet;
 
-use serde::Deserialize;
 use store::{RoomHead, RoomNid, RoomUpdate, Section};
 
 use super::{Failure, MOST_OVERTAKEN, Poller};
-
-#[derive(Deserialize)]
-struct JoinedRooms {
-    joined_rooms: Vec<String>,
-}
 
 impl Poller {
     /// Takes joined rooms that upstream does not list as left.
@@ -35,10 +29,8 @@ impl Poller {
     /// Asks once. `false` if polls came in between that mentioned one of the rooms.
     async fn take_vanished(&self) -> Result<bool, Failure> {
         let asked_at = self.account.pos();
-        let path = "/_matrix/client/v3/joined_rooms";
-        let reply = self.state.upstream.get_json(&self.token()?, path).await?;
-        let reply: JoinedRooms = serde_json::from_slice(&reply).map_err(Failure::List)?;
-        let listed: HashSet<String> = reply.joined_rooms.into_iter().collect();
+        let listed = self.state.upstream.joined_rooms(&self.token()?).await?;
+        let listed: HashSet<String> = listed.into_iter().collect();
         let missing: HashSet<RoomNid> = self
             .joined_rooms()
             .await?

@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tests::matchers::{messages, numbers};
-use tests::scripted_homeserver::{Fault, first_sync, messages_in, nothing_new, with_to_device};
+use tests::matchers::{events, joined, messages, numbers, section, typing};
+use tests::scripted_homeserver::{
+    Canned, Fault, first_sync, messages_in, nothing_new, with_to_device,
+};
 use tests::wait::eventually;
 
 use super::ROOM;
 use crate::stage::Stage;
 
 #[tokio::test]
-async fn whatever_goes_wrong_the_same_position_is_asked_for_again() {
+async fn c10_whatever_goes_wrong_the_same_position_is_asked_for_again() {
     for fault in [
         Fault::Status(502, json!({"errcode": "M_UNKNOWN", "error": "bad gateway"})),
         Fault::Status(500, json!({"errcode": "M_UNKNOWN", "error": "internal server error"})),
@@ -51,7 +53,7 @@ async fn whatever_goes_wrong_the_same_position_is_asked_for_again() {
 }
 
 #[tokio::test]
-async fn an_answer_in_small_pieces_is_an_answer() {
+async fn c10_an_answer_in_small_pieces_is_an_answer() {
     let stage = Stage::set().await;
     let (homeserver, alice) = (&stage.homeserver, &stage.alice);
     homeserver.next_syncs_fail(1, &Fault::Drip);
@@ -64,7 +66,7 @@ async fn an_answer_in_small_pieces_is_an_answer() {
 }
 
 #[tokio::test]
-async fn while_the_homeserver_is_down_waiting_clients_go_on_waiting() {
+async fn c10_while_the_homeserver_is_down_waiting_clients_go_on_waiting() {
     let stage = Stage::set().await;
     let (homeserver, alice) = (&stage.homeserver, &stage.alice);
     homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["one"]));
@@ -85,7 +87,7 @@ async fn while_the_homeserver_is_down_waiting_clients_go_on_waiting() {
 }
 
 #[tokio::test]
-async fn a_rate_limit_is_obeyed() {
+async fn c10_a_rate_limit_is_obeyed() {
     let stage = Stage::set().await;
     let (homeserver, alice) = (&stage.homeserver, &stage.alice);
     homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["one"]));
@@ -110,25 +112,75 @@ async fn a_rate_limit_is_obeyed() {
 }
 
 #[tokio::test]
-async fn a5_a_token_that_ends_is_answered_in_the_homeservers_words() {
+async fn c10_a5_a_token_that_ends_is_answered_in_the_homeservers_words_and_a_new_one_goes_on() {
+    for words in [
+        json!({"errcode": "M_UNKNOWN_TOKEN", "error": "time for a refresh", "soft_logout": true}),
+        json!({"errcode": "M_UNKNOWN_TOKEN", "error": "it is over"}),
+        json!({"errcode": "M_USER_LOCKED", "error": "for a while", "soft_logout": true}),
+    ] {
+        let stage = Stage::set().await;
+        let (homeserver, alice) = (&stage.homeserver, &stage.alice);
+        homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["one"]));
+        let mut chain = alice.v2();
+        chain.next().await;
+        let mut session = alice.v3();
+        session.ask(json!({})).await;
+
+        let waiting = tokio::spawn(chain.request().timeout(30_000).send());
+        homeserver.is_polled_with("s1").await;
+        homeserver.revoke(alice, words.clone());
+        if words["errcode"] == "M_UNKNOWN_TOKEN" {
+            // The request that waits is the first to hear of it.
+            assert_eq!(waiting.await.unwrap().expect_status(401).json, words);
+        }
+        let refusal = eventually("the token to be refused", async || {
+            let reply = chain.request().send().await;
+            (reply.status == 401).then_some(reply)
+        });
+        assert_eq!(refusal.await.json, words);
+        assert_eq!(session.request(&json!({})).send().await.expect_status(401).json, words);
+
+        // The same device has a new token; the script makes the old name of it valid again, which is the same to the
+        // proxy. A locked account is unlocked.
+        homeserver.device("", &alice.user_id, &alice.device_id);
+        homeserver.on_sync(Some("s1"), &messages_in(ROOM, "s2", &["while you were away"]));
+        let reply =
+            chain.until_reply("the message", |reply| !messages(reply, ROOM).is_empty()).await;
+        assert_eq!(messages(&reply, ROOM), ["while you were away"]);
+        assert_eq!(
+            homeserver.polled().iter().filter(|since| since.is_none()).count(),
+            1,
+            "nothing was fetched twice"
+        );
+    }
+}
+
+/// Not the end of the token: the client is told why, and all goes on when the reason is gone.
+#[tokio::test]
+async fn c10_a_user_whom_the_homeserver_does_not_serve_is_told_so() {
     let stage = Stage::set().await;
     let (homeserver, alice) = (&stage.homeserver, &stage.alice);
     homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["one"]));
     let mut chain = alice.v2();
     chain.next().await;
-    let mut session = alice.v3();
-    session.ask(json!({})).await;
-    let words =
-        json!({"errcode": "M_UNKNOWN_TOKEN", "error": "time for a refresh", "soft_logout": true});
-
-    let waiting = tokio::spawn(chain.request().timeout(30_000).send());
     homeserver.is_polled_with("s1").await;
-    homeserver.revoke(alice, words.clone());
-    // The request that waits is the first to hear of it.
-    assert_eq!(waiting.await.unwrap().expect_status(401).json, words);
+    let words =
+        json!({"errcode": "M_CONSENT_NOT_GIVEN", "error": "agree first", "consent_uri": "x"});
+    homeserver.next_syncs_fail(1, &Fault::Status(403, words.clone()));
+    homeserver.on_sync(Some("s1"), &nothing_new("s2"));
 
-    assert_eq!(chain.request().send().await.expect_status(401).json, words);
-    assert_eq!(session.request(&json!({})).send().await.expect_status(401).json, words);
+    let refusal = eventually("the refusal", async || {
+        let reply = chain.request().send().await;
+        (reply.status != 200).then_some(reply)
+    });
+    assert_eq!(refusal.await.expect_status(403).json, words);
+    homeserver.on_sync(Some("s2"), &messages_in(ROOM, "s3", &["agreed"]));
+    eventually("the end of it", async || {
+        (chain.request().send().await.status == 200).then_some(())
+    })
+    .await;
+    let reply = chain.until_reply("the message", |reply| !messages(reply, ROOM).is_empty()).await;
+    assert_eq!(messages(&reply, ROOM), ["agreed"]);
 }
 
 #[tokio::test]
@@ -159,4 +211,143 @@ async fn b2_after_a_refresh_the_device_goes_on_where_it_was() {
         1,
         "nothing was fetched twice"
     );
+}
+
+#[tokio::test]
+async fn c10_a_reply_that_is_cut_off_again_and_again_is_asked_for_with_fewer_events() {
+    let stage = Stage::set().await;
+    let (homeserver, alice) = (&stage.homeserver, &stage.alice);
+    homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["one"]));
+    let mut chain = alice.v2();
+    chain.next().await;
+    homeserver.is_polled_with("s1").await;
+    homeserver.on_sync(Some("s1"), &nothing_new("s2"));
+    homeserver.is_polled_with("s2").await;
+    homeserver.next_syncs_fail(5, &Fault::TruncatedJson);
+    homeserver.on_sync(Some("s2"), &nothing_new("s3"));
+    homeserver.on_sync(Some("s3"), &messages_in(ROOM, "s4", &["at last"]));
+
+    let reply = chain.until_reply("the message", |reply| !messages(reply, ROOM).is_empty()).await;
+
+    assert_eq!(messages(&reply, ROOM), ["at last"]);
+    let limits: Vec<String> = homeserver
+        .seen_at("/sync")
+        .iter()
+        .filter(|seen| seen.since().as_deref() == Some("s3"))
+        .map(|seen| seen.parameter("filter").unwrap())
+        .map(|filter| filter.split("\"limit\":").nth(1).unwrap()[..3].to_owned())
+        .collect();
+    assert_eq!(limits[..6], ["100", "100", "100", "50,", "25,", "12,"], "{limits:?}");
+}
+
+/// One room's news can never be read: it gets a gap, and all others go on.
+#[tokio::test]
+async fn c10_a_room_that_spoils_every_reply_is_left_out_with_a_gap() {
+    const FILTER: &str = "/_matrix/client/v3/sync?filter=%7B%22room%22%3A%7B";
+    let aside = "/_matrix/client/v3/sync?since=s1&filter=%7B%22room%22%3A%7B%22rooms%22%3A%5B";
+    let (bad, good) = ("!bad:scripted", "!good:scripted");
+    let stage = Stage::set().await;
+    let (homeserver, proxy, alice) = (&stage.homeserver, &stage.proxy, &stage.alice);
+    let mut first = first_sync(&alice.user_id, good, "s1", &["one"]);
+    first["rooms"]["join"][bad] =
+        first_sync(&alice.user_id, bad, "s1", &["two"])["rooms"]["join"][bad].take();
+    homeserver.on_sync(None, &first);
+    let cut_off = || Canned::bytes(200, r#"{"next_batch":"s2","rooms":{"join":{"!bad"#);
+    homeserver.on_path(
+        "/_matrix/client/v3/joined_rooms",
+        Canned::json(&json!({"joined_rooms": [good, bad]})),
+    );
+    homeserver.on_path(&format!("{FILTER}%22timeline%22%3A%7B%22limit%22%3A1%2C"), cut_off());
+    for limit in ["100", "50", "25", "12", "6", "3"] {
+        let filter = format!("{FILTER}%22timeline%22%3A%7B%22limit%22%3A{limit}%2C");
+        homeserver.on_path(&filter, cut_off());
+    }
+    homeserver.on_path(&format!("{aside}%22%21bad"), cut_off());
+    homeserver.on_path(&format!("{aside}%22%21good"), Canned::json(&nothing_new("ignored")));
+    homeserver.on_path(
+        &format!("{FILTER}%22not_rooms%22%3A%5B%22%21bad%3Ascripted%22%5D"),
+        Canned::json(&messages_in(good, "s2", &["goes on"])),
+    );
+    let mut chain = alice.v2();
+    chain.next().await;
+
+    let reply = chain.until_reply("news", |reply| !reply["rooms"].is_null()).await;
+
+    assert_eq!(messages(&reply, good), ["goes on"]);
+    assert_eq!(joined(&reply, bad)["timeline"]["limited"], true, "{reply:#}");
+    assert!(proxy.database().count("SELECT COUNT(*) FROM quarantine").await > 0);
+}
+
+/// The homeserver was restored from a backup, say. Nobody knows what happened in between: every room is a gap, one that is
+/// no longer there is left, and everybody's keys may have changed.
+#[tokio::test]
+async fn c10_a_position_that_is_refused_begins_anew_with_a_gap() {
+    for keys_are_known in [true, false] {
+        let stage = Stage::set().await;
+        let (homeserver, alice) = (&stage.homeserver, &stage.alice);
+        let gone = "!gone:scripted";
+        let mut first = first_sync(&alice.user_id, ROOM, "s1", &["one"]);
+        first["rooms"]["join"][gone] =
+            first_sync(&alice.user_id, gone, "s1", &["bye"])["rooms"]["join"][gone].take();
+        let state = first["rooms"]["join"][ROOM]["state"]["events"].as_array_mut().unwrap();
+        for (event_type, key, content) in [
+            ("m.room.encryption", "", json!({"algorithm": "m.megolm.v1.aes-sha2"})),
+            ("m.room.member", "@bob:scripted", json!({"membership": "join"})),
+            ("m.room.member", "@eve:scripted", json!({"membership": "leave"})),
+        ] {
+            state.push(json!({
+                "type": event_type, "state_key": key, "event_id": format!("${event_type}{key}"),
+                "sender": "@bob:scripted", "origin_server_ts": 1, "content": content, "unsigned": {},
+            }));
+        }
+        homeserver.on_sync(None, &first);
+        if keys_are_known {
+            homeserver.on_path(
+                "/_matrix/client/v3/keys/changes?from=s1&to=t1",
+                Canned::json(&json!({"changed": ["@carol:scripted"], "left": ["@dave:scripted"]})),
+            );
+        }
+        let mut chain = alice.v2();
+        chain.next().await;
+        homeserver.is_polled_with("s1").await;
+        homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "t1", &["anew"]));
+        let refusal = json!({"errcode": "M_UNKNOWN", "error": "Invalid stream token"});
+        homeserver.next_syncs_fail(2, &Fault::Status(400, refusal));
+        // The poll that waits is answered now; the faults are for those after it.
+        homeserver.on_sync(Some("s1"), &nothing_new("s1"));
+
+        let reply = chain.until_reply("the gap", |reply| !messages(reply, ROOM).is_empty()).await;
+
+        assert_eq!(messages(&reply, ROOM), ["anew"]);
+        assert_eq!(joined(&reply, ROOM)["timeline"]["limited"], true);
+        assert!(!events(&joined(&reply, ROOM)["state"]).is_empty(), "{reply:#}");
+        assert!(section(&reply, "leave", gone).is_object(), "{reply:#}");
+        let lists = &reply["device_lists"];
+        if keys_are_known {
+            assert_eq!(lists["changed"], json!(["@carol:scripted"]));
+            assert_eq!(lists["left"], json!(["@dave:scripted"]));
+        } else {
+            assert_eq!(lists["changed"], json!(["@alice:scripted", "@bob:scripted"]));
+        }
+    }
+}
+
+/// Both were restarted: the homeserver has forgotten who typed, and never says that they stopped.
+#[tokio::test]
+async fn c10_who_typed_before_a_restart_is_not_believed_to_type_for_ever() {
+    let stage = Stage::set().await;
+    let (homeserver, proxy, alice) = (&stage.homeserver, &stage.proxy, &stage.alice);
+    let mut first = first_sync(&alice.user_id, ROOM, "s1", &["one"]);
+    first["rooms"]["join"][ROOM]["ephemeral"]["events"] =
+        json!([{"type": "m.typing", "content": {"user_ids": ["@bob:scripted"]}}]);
+    homeserver.on_sync(None, &first);
+    let mut chain = alice.v2();
+    assert_eq!(typing(&chain.next().await, ROOM), Some(vec!["@bob:scripted"]));
+
+    proxy.crash_and_restart().await;
+    let restarted = std::time::Instant::now();
+    let reply = chain.until_reply("the end of it", |reply| typing(reply, ROOM).is_some()).await;
+
+    assert_eq!(typing(&reply, ROOM), Some(Vec::new()));
+    assert!(restarted.elapsed() > Duration::from_secs(20), "a refresh has its time to come");
 }

@@ -10,7 +10,7 @@ use super::ROOM;
 use crate::stage::Stage;
 
 #[tokio::test]
-async fn one_hostile_event_is_set_aside_and_the_rest_goes_on() {
+async fn c9_one_hostile_event_is_set_aside_and_the_rest_goes_on() {
     let stage = Stage::set().await;
     let (homeserver, proxy, alice) = (&stage.homeserver, &stage.proxy, &stage.alice);
     let (good, bad) = ("!good:scripted", "!bad:scripted");
@@ -59,7 +59,7 @@ async fn one_hostile_event_is_set_aside_and_the_rest_goes_on() {
 }
 
 #[tokio::test]
-async fn a_room_that_is_no_room_does_not_stop_the_others() {
+async fn c9_a_room_that_is_no_room_does_not_stop_the_others() {
     let stage = Stage::set().await;
     let (homeserver, alice) = (&stage.homeserver, &stage.alice);
     homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["hello"]));
@@ -79,7 +79,7 @@ async fn a_room_that_is_no_room_does_not_stop_the_others() {
 }
 
 #[tokio::test]
-async fn a110_events_come_through_byte_for_byte_however_odd() {
+async fn c9_a110_events_come_through_byte_for_byte_however_odd() {
     let stage = Stage::set().await;
     let (homeserver, alice) = (&stage.homeserver, &stage.alice);
     let deep = format!("{}1{}", "[".repeat(500), "]".repeat(500));
@@ -119,4 +119,138 @@ async fn a110_events_come_through_byte_for_byte_however_odd() {
             "{content:.80} did not come through as it was"
         );
     }
+}
+
+/// Every place of a reply, with a value there that does not belong: nothing else is spoilt, and the stream goes on.
+#[tokio::test]
+async fn c9_a_value_of_the_wrong_kind_anywhere_spoils_nothing_else() {
+    const PLACES: &[&str] = &[
+        "/rooms/invite",
+        "/rooms/leave",
+        "/rooms/knock",
+        "/rooms/join/!odd:scripted",
+        "/rooms/join/!odd:scripted/timeline",
+        "/rooms/join/!odd:scripted/timeline/events",
+        "/rooms/join/!odd:scripted/timeline/events/0",
+        "/rooms/join/!odd:scripted/timeline/events/0/type",
+        "/rooms/join/!odd:scripted/timeline/events/0/event_id",
+        "/rooms/join/!odd:scripted/timeline/events/0/sender",
+        "/rooms/join/!odd:scripted/timeline/events/0/content",
+        "/rooms/join/!odd:scripted/timeline/events/0/unsigned",
+        "/rooms/join/!odd:scripted/timeline/events/0/unsigned/age",
+        "/rooms/join/!odd:scripted/timeline/limited",
+        "/rooms/join/!odd:scripted/timeline/prev_batch",
+        "/rooms/join/!odd:scripted/state",
+        "/rooms/join/!odd:scripted/state/events",
+        "/rooms/join/!odd:scripted/ephemeral",
+        "/rooms/join/!odd:scripted/ephemeral/events",
+        "/rooms/join/!odd:scripted/ephemeral/events/0",
+        "/rooms/join/!odd:scripted/ephemeral/events/0/content",
+        "/rooms/join/!odd:scripted/account_data",
+        "/rooms/join/!odd:scripted/account_data/events/0",
+        "/rooms/join/!odd:scripted/account_data/events/0/type",
+        "/rooms/join/!odd:scripted/unread_notifications",
+        "/rooms/join/!odd:scripted/unread_notifications/notification_count",
+        "/rooms/join/!odd:scripted/summary",
+        "/rooms/join/!odd:scripted/summary/m.heroes",
+        "/presence",
+        "/presence/events/0",
+        "/presence/events/0/content",
+        "/presence/events/0/sender",
+        "/account_data",
+        "/account_data/events/0",
+        "/account_data/events/0/type",
+        "/device_lists",
+        "/device_lists/changed",
+        "/device_lists/changed/0",
+        "/device_one_time_keys_count",
+        "/device_unused_fallback_key_types",
+    ];
+    const ODD: &str = "!odd:scripted";
+    let stage = Stage::set().await;
+    let (homeserver, alice) = (&stage.homeserver, &stage.alice);
+    let mut since = "s0".to_owned();
+    homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, &since, &["hello"]));
+    let mut sent: Vec<String> = Vec::new();
+    for place in PLACES {
+        for value in [json!(null), json!(7), json!("x"), json!([1]), json!({"a": 1}), json!(true)] {
+            let n = sent.len();
+            let (text, next) = (format!("message {n}"), format!("s{}", n + 1));
+            let mut reply = messages_in(ROOM, &next, &[&text]);
+            let mut odd =
+                messages_in(ODD, &next, &[&format!("odd {n}")])["rooms"]["join"][ODD].take();
+            odd["ephemeral"] = json!({"events": [{"type": "m.receipt", "content": {}}]});
+            odd["account_data"] = json!({"events": [{"type": "m.tag", "content": {}}]});
+            odd["summary"] = json!({"m.heroes": []});
+            reply["rooms"]["join"][ODD] = odd;
+            for section in ["invite", "leave", "knock"] {
+                reply["rooms"][section] = json!({});
+            }
+            reply["presence"] =
+                json!({"events": [{"type": "m.presence", "sender": "@b:x", "content": {}}]});
+            reply["account_data"] = json!({"events": [{"type": "m.direct", "content": {}}]});
+            reply["device_lists"] = json!({"changed": ["@b:x"]});
+            *reply.pointer_mut(place).unwrap_or_else(|| panic!("{place} is not there")) = value;
+            homeserver.on_sync(Some(&since), &with_to_device(reply, &[n as u64]));
+            sent.push(text);
+            since = next;
+        }
+    }
+
+    let filter = json!({"room": {"timeline": {"limit": 100}}});
+    let mut chain = alice.v2().filtered(filter).of_any_shape("the homeserver is odd on purpose");
+    let (mut texts, mut to_device) = (Vec::new(), Vec::new());
+    chain
+        .until("the last message", |reply| {
+            texts.extend(messages(reply, ROOM).iter().map(|&text| text.to_owned()));
+            to_device.extend(numbers(&reply["to_device"]));
+            (texts.last() == sent.last() && to_device.len() == sent.len()).then_some(())
+        })
+        .await;
+    let all: Vec<u64> = (0..sent.len() as u64).collect();
+    assert_eq!(to_device, all);
+    homeserver.is_polled_with(&since).await;
+}
+
+/// What neither a database nor a parser likes, in the places that become keys.
+#[tokio::test]
+async fn c9_keys_that_cannot_be_kept_are_set_aside() {
+    let stage = Stage::set().await;
+    let (homeserver, proxy, alice) = (&stage.homeserver, &stage.proxy, &stage.alice);
+    homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["hello"]));
+    let mut chain = alice.v2().of_any_shape("the homeserver is odd on purpose");
+    chain.next().await;
+    homeserver.is_polled_with("s1").await;
+    let huge = "x".repeat(10_000);
+    let deep = format!("{}1{}", "[".repeat(20_000), "]".repeat(20_000));
+    let odd: Vec<String> = vec!["a\\u0000b".into(), "\\ud800".into(), huge, "x".repeat(300)];
+    let mut events = String::new();
+    let (mut data, mut presence, mut rooms) = (String::new(), String::new(), String::new());
+    for (n, odd) in odd.iter().enumerate() {
+        let event = r#"{"event_id":"EVENT","type":"TYPE","sender":"@b:x","content":{"body":"odd"},"unsigned":{"age":1e400}}"#;
+        write!(events, "{},", event.replace("EVENT", &format!("$t{n}")).replace("TYPE", odd))
+            .unwrap();
+        write!(events, "{},", event.replace("EVENT", odd).replace("TYPE", "m.room.message"))
+            .unwrap();
+        let state = event.replace("EVENT", &format!("$k{n}")).replace("TYPE", "m.odd");
+        write!(events, r#"{{"state_key":"{odd}",{},"#, &state[1..]).unwrap();
+        write!(data, r#"{{"type":"{odd}","content":{{}}}},"#).unwrap();
+        write!(presence, r#"{{"type":"m.presence","sender":"{odd}","content":{{}}}},"#).unwrap();
+        write!(rooms, r#""{odd}":{{"timeline":{{"events":[]}}}},"#).unwrap();
+    }
+    let last = message("after all of it");
+    homeserver.on_sync_raw(
+        Some("s1"),
+        format!(
+            r#"{{"next_batch":"s2","next_batch":"s2","unknown":{deep},"account_data":{{"events":[{data}{{"type":"m.deep","content":{{"a":{deep}}}}}]}},
+            "presence":{{"events":[{presence}null]}},"rooms":{{"join":{{{rooms}"{ROOM}":{{"timeline":{{"events":[{events}{last}],"limited":false}},
+            "unread_notifications":{{"notification_count":1e400,"highlight_count":99999999999999999999}}}}}}}}}}"#
+        ),
+    );
+
+    let reply = chain.request().timeout(30_000).send().await.expect_status(200);
+    assert!(reply.body_text().contains("after all of it"), "{}", reply.body_text());
+    assert!(reply.body_text().contains(&deep), "deep data is carried");
+    homeserver.is_polled_with("s2").await;
+    assert!(proxy.database().count("SELECT COUNT(*) FROM quarantine").await > 0);
 }

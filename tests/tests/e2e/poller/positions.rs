@@ -9,8 +9,8 @@ use super::ROOM;
 use crate::stage::Stage;
 
 #[tokio::test]
-async fn a111_clients_that_come_together_share_the_first_poll_and_one_that_leaves_does_not_end_it()
-{
+async fn c10_a111_clients_that_come_together_share_the_first_poll_and_one_that_leaves_does_not_end_it()
+ {
     let stage = Stage::set().await;
     let (homeserver, alice) = (&stage.homeserver, &stage.alice);
     let gate = homeserver.hold_syncs();

@@ -7,6 +7,8 @@ use tests::real_client::RealClient;
 
 /// How many timeline events the SDK asks for.
 const TIMELINE_LIMIT: usize = 8;
+/// More replies than the SDK loads of a thread at once, which is 30.
+const LONG_THREAD: usize = 40;
 
 #[tokio::test]
 async fn js_sdk_shows_rooms_by_name_and_loads_members_when_it_needs_them() {
@@ -197,14 +199,22 @@ async fn js_sdk_counts_threads_and_pages_in_them() {
     })
     .await;
 
-    // A second device hears of the thread, and pages in it.
+    // A second device hears of the thread, when it has grown longer than the page that the SDK loads at once.
+    for number in 6..=LONG_THREAD {
+        reply_in_thread(&bob, &room, &root, &format!("number {number}")).await;
+    }
     let mut second = RealClient::js_sdk(&lab.url(), &alice.user_id, "JSSECOND").await;
     second.tell(json!({"do": "load_threads", "room_id": room})).await;
-    second.tell(json!({"do": "page_thread", "room_id": room, "root": root, "limit": 2})).await;
-    see_thread(&mut second, &room, &root, "the whole thread", |thread| {
-        bodies(&thread["replies"]) == numbered(1..=5) && thread["length"] == 5
+    see_thread(&mut second, &room, &root, "the thread", |thread| {
+        thread["loaded"] == true && thread["length"] == LONG_THREAD
     })
     .await;
+    let command = json!({"do": "page_thread", "room_id": room, "root": root, "limit": 5});
+    second
+        .until("the whole thread", command, |thread| {
+            (bodies(&thread["replies"]) == numbered(1..=LONG_THREAD)).then_some(())
+        })
+        .await;
 }
 
 #[tokio::test]

@@ -52,7 +52,7 @@ async fn a11_a15_a17_parameters_of_the_wrong_kind_are_refused() {
 }
 
 #[tokio::test]
-async fn a_since_that_was_never_given_out_is_refused() {
+async fn a12_a_since_that_was_never_given_out_is_refused() {
     let lab = Lab::shared().await;
     let alice = lab.user("alice").await;
     let genuine = alice.v2().next().await["next_batch"].as_str().unwrap().to_owned();

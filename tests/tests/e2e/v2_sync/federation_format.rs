@@ -44,7 +44,7 @@ async fn a27_events_come_in_the_federation_format_on_request() {
     let lab = Lab::shared().await;
     let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
     let room = a_room(&alice, &bob).await;
-    let mut chain = alice.v2().filtered(federation());
+    let mut chain = alice.v2().filtered(federation()).of_any_shape("events of federation");
 
     let first = chain.next().await;
     assert_pdus(&all_events(&first, &room));
@@ -54,7 +54,14 @@ async fn a27_events_come_in_the_federation_format_on_request() {
     assert_pdus(&all_events(&reply, &room));
 
     // What Synapse itself says, event by event.
-    let direct = lab.past_proxy(&alice).fresh_sync().filter(&federation()).send().await.ok();
+    let direct = lab
+        .past_proxy(&alice)
+        .fresh_sync()
+        .filter(&federation())
+        .of_any_shape("events of federation")
+        .send()
+        .await
+        .ok();
     let direct = all_events(&direct, &room);
     let told = all_events(&first, &room);
     for event in told.iter().chain(&all_events(&reply, &room)) {
@@ -89,7 +96,14 @@ async fn a27_events_from_far_back_come_in_the_federation_format() {
         .await;
 
     let filter = json!({"event_format": "federation", "room": {"timeline": {"limit": 40, "types": ["m.rare"]}}});
-    let reply = alice.sync().since(&before).filter(&filter).send().await.ok();
+    let reply = alice
+        .sync()
+        .of_any_shape("events of federation")
+        .since(&before)
+        .filter(&filter)
+        .send()
+        .await
+        .ok();
 
     let told = timeline(&reply, &room);
     assert_eq!(told.len(), 1, "{reply:#}");

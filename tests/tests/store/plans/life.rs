@@ -216,6 +216,8 @@ async fn reads_rooms(feed: &Feed, device: DeviceNid, rooms: &[RoomNid], pos: Pos
     let place = Place { pos: Position(pos.0 - 2), ord: 1 };
     store.upstream_tokens(account, rooms[0], place).await.unwrap();
     store.next_batch_at(account, pos).await.unwrap();
+    store.event_ids_after(account, before).await.unwrap();
+    store.rooms_left_after(account, before).await.unwrap();
 }
 
 async fn reads_members(feed: &Feed, room_nid: RoomNid, pos: Position) {

@@ -1,0 +1,79 @@
+//! Who typed when something ended: the homeserver, or this process.
+//!
+//! A homeserver that was restarted has forgotten who typed, and never says that they stopped. After it was away, only
+//! those type of whom it says so. When this process begins, it may have been restarted meanwhile as well: who typed then
+//! has a short while to be told of again.
+
+use std::{collections::HashSet, time::Duration};
+
+use store::{RoomUpdate, Section};
+use tokio::time::Instant;
+
+use super::Poller;
+
+/// How long somebody is believed to type of whom nothing new is heard: as long as clients promise to at a time.
+const BELIEVED: Duration = Duration::from_secs(30);
+
+/// Rooms in which somebody typed when the process began, until when that is believed.
+#[derive(Debug)]
+pub(super) struct Inherited {
+    rooms: HashSet<String>,
+    until: Instant,
+}
+
+impl Poller {
+    /// Remembers who typed when the process began, once.
+    pub(super) async fn inherit_typing(&self) -> Result<(), store::Error> {
+        if self.inherited().is_none() {
+            let rooms = self.state.store.rooms_with_typing(self.account.account_id).await?;
+            let rooms = rooms.into_iter().collect();
+            *self.inherited() = Some(Inherited { rooms, until: Instant::now() + BELIEVED });
+        }
+        Ok(())
+    }
+
+    /// The time until somebody is believed to type no longer, if that is less.
+    pub(super) fn while_typing_is_believed(&self, hold: Duration) -> Duration {
+        match &*self.inherited() {
+            Some(inherited) if !inherited.rooms.is_empty() => {
+                hold.min(inherited.until.saturating_duration_since(Instant::now()))
+            }
+            _ => hold,
+        }
+    }
+
+    /// Ends the typing that is believed no longer, in rooms of which the poll does not tell otherwise.
+    pub(super) async fn end_typing(
+        &self,
+        poll: &mut store::Poll,
+        after_outage: bool,
+    ) -> Result<(), store::Error> {
+        let mut ended = HashSet::new();
+        if let Some(inherited) = &mut *self.inherited() {
+            for room in poll.rooms.iter().filter(|room| room.typing.is_some()) {
+                inherited.rooms.remove(&room.room_id);
+            }
+            if Instant::now() >= inherited.until {
+                ended.extend(inherited.rooms.drain());
+            }
+        }
+        if after_outage {
+            ended.extend(self.state.store.rooms_with_typing(self.account.account_id).await?);
+        }
+        for room_id in ended {
+            let told = poll.rooms.iter_mut().find(|room| room.room_id == room_id);
+            let nobody = Some(bytes::Bytes::from_static(br#"{"user_ids":[]}"#));
+            match told {
+                Some(room) if room.section == Section::Join => {
+                    room.typing = room.typing.take().or(nobody);
+                }
+                Some(_) => {}
+                None => poll.rooms.push(RoomUpdate {
+                    typing: nobody,
+                    ..RoomUpdate::empty(room_id, Section::Join)
+                }),
+            }
+        }
+        Ok(())
+    }
+}
