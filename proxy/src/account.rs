@@ -9,6 +9,7 @@ mod fresh;
 mod in_use;
 mod known_members;
 pub(crate) mod members;
+mod presence;
 mod registry;
 
 use std::{
@@ -27,9 +28,10 @@ use tokio::sync::{Semaphore, watch};
 use crate::{ignored, poller::upkeep};
 
 pub(crate) use self::{
-    device::{Device, KeyCounts, PresenceWish},
+    device::{Device, KeyCounts},
     in_use::InUse,
     known_members::{KnownMembers, MemoryId},
+    presence::PresenceWish,
     registry::Accounts,
 };
 

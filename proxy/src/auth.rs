@@ -84,7 +84,11 @@ impl Requester {
                 tracing::debug!(error = %causes(&error), "a token could not be confirmed");
             }
             if !self.is_revoked() && !self.known.is_trusted() {
-                sleep(TRUST).await;
+                tokio::select! {
+                    _ = valid.wait_for(|valid| !valid) => return,
+                    _ = accepted.changed() => {}
+                    () = sleep(TRUST) => {}
+                }
             }
         }
     }
@@ -207,7 +211,7 @@ pub(crate) fn poll_for(
 ) {
     let (account, device) = (&requester.account, &requester.device);
     if let Some((wish, end)) = wish
-        && device.wish_presence(wish, end)
+        && device.presence.wish(wish, end)
     {
         // A sync sees its own presence: it waits for the poll that says so, as for a write.
         account.has_written();
@@ -286,6 +290,8 @@ async fn ask_upstream(
         if let Some(stale) = stale {
             stale.valid.send_replace(false);
             stale.device.drop_token(access_token);
+            // It may have been the one that the main poll goes on with.
+            stale.account.wake_candidates();
         }
         // A locked account may be unlocked again: its token is good for polling then.
         if !failure.is_user_locked() {

@@ -6,22 +6,12 @@
 //! double them. It does not touch presence. Who asks, and what for, is the callers' business: `upkeep`, and
 //! `v2` for what clients seldom want.
 
-use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
-
 use bytes::Bytes;
 
 use crate::{
-    clock::now_ms,
     state::State,
-    upstream::{self, AccessToken, SyncQuery},
+    upstream::{self, AccessToken, OnBehalfOf, SyncQuery, unlike_any_other},
 };
-
-/// A timeout is what makes a question new: Synapse answers one that it has answered within two minutes from
-/// its cache. No server waits in answering a sync without a `since`, however long it may.
-const TIMEOUTS: u64 = 1000;
 
 /// Asks upstream's sync once, without a `since`, with an inline filter. Of each room it tells the state after the
 /// timeline where upstream can.
@@ -48,9 +38,6 @@ async fn ask(
     filter: &str,
     use_state_after: bool,
 ) -> Result<Bytes, upstream::Error> {
-    static ASKED: AtomicU64 = AtomicU64::new(0);
-    // Where the count begins depends on when it does: a restart must not repeat it.
-    let number = ASKED.fetch_add(1, Ordering::Relaxed).wrapping_add(now_ms().unsigned_abs());
     // Closed never: the semaphores live as long as the process. The order is that of the main poll.
     let accounts = &state.accounts;
     let _first = accounts.first_polls.acquire().await;
@@ -58,9 +45,10 @@ async fn ask(
     let query = SyncQuery {
         since: None,
         filter: filter.to_owned(),
-        timeout: Duration::from_millis(1 + number % TIMEOUTS),
+        timeout: unlike_any_other(),
         set_presence: "offline",
         use_state_after,
+        on_behalf_of: OnBehalfOf::default(),
     };
     state.upstream.sync(token, &query).await
 }

@@ -74,12 +74,8 @@ pub(crate) fn refresh(state: &Arc<State>, access_token: &AccessToken) {
 
 /// `None` for what is no answer at all. A server that does not speak of it does not do it.
 fn forget_on_leave(answer: &[u8]) -> Option<bool> {
-    let answer = Object::parse(std::str::from_utf8(answer).ok()?).ok()?;
-    let capabilities = Object::parse(answer.get("capabilities")?.get()).ok()?;
-    let enabled = |name: &str| {
-        let capability = Object::parse(capabilities.get(name)?.get()).ok()?;
-        Some(capability.get("enabled")?.get() == "true")
-    };
+    let capabilities = Object::read(answer)?.object("capabilities")?;
+    let enabled = |name: &str| Some(capabilities.object(name)?.get("enabled")?.get() == "true");
     Some(FORGET_ON_LEAVE.into_iter().find_map(enabled).unwrap_or(false))
 }
 

@@ -70,11 +70,11 @@ async fn answer(
                 let request = boxed(Request::from_parts(parts, body));
                 return state.forwarder.forward(request, peer).await;
             }
-            v2::sync::handle(state, parts).await
+            v2::sync::handle(state, parts, peer).await
         }
         Route::SyncV3 => {
             let (parts, body) = request.into_parts();
-            v3::sync::handle(state, parts, body).await
+            v3::sync::handle(state, parts, body, peer).await
         }
         Route::WrongMethod(allowed) => Err(Error::MethodNotAllowed(allowed)),
         Route::NotForwarded => Err(Error::Unrecognized),

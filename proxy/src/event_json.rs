@@ -66,10 +66,9 @@ pub(crate) fn write_event(body: &[u8], unsigned: Unsigned<'_>, out: &mut Vec<u8>
 
 /// The `unsigned` of a redacted event: what was aggregated of a content that is gone is gone too.
 fn redacted_unsigned(stored: Option<&[u8]>, because: &[u8]) -> Vec<u8> {
-    let stored = stored.and_then(|stored| std::str::from_utf8(stored).ok()).unwrap_or("{}");
-    let mut out = Vec::with_capacity(stored.len() + because.len() + 32);
+    let mut out = Vec::with_capacity(stored.map_or(0, <[u8]>::len) + because.len() + 32);
     let mut writer = ObjectWriter::new(&mut out);
-    for (key, value) in Object::parse(stored).iter().flat_map(Object::members) {
+    for (key, value) in stored.and_then(Object::read).iter().flat_map(Object::members) {
         if key != "m.relations" && key != "redacted_because" {
             writer.raw(&key, value.get().as_bytes());
         }
@@ -87,13 +86,12 @@ pub(crate) fn write_presence(
     out: &mut Vec<u8>,
 ) {
     let Some(last_active_ts) = last_active_ts else { return out.extend_from_slice(event) };
-    let parsed = std::str::from_utf8(event).ok().and_then(|text| Object::parse(text).ok());
-    let Some((object, content)) =
-        parsed.and_then(|object| object.get("content").map(|content| (object, content)))
+    let Some((object, content)) = Object::read(event)
+        .and_then(|object| object.get("content").map(|content| (object, content)))
     else {
         return out.extend_from_slice(event);
     };
-    let Ok(members) = Object::parse(content.get()) else { return out.extend_from_slice(event) };
+    let Some(members) = Object::of(content) else { return out.extend_from_slice(event) };
     let ago = now.saturating_sub(last_active_ts).max(0);
     let mut new_content = Vec::with_capacity(content.get().len() + 32);
     let any = members.write_without(&["last_active_ago"], &mut new_content);
@@ -107,8 +105,7 @@ pub(crate) fn write_presence(
 
 /// Whether an `m.presence` event says that its sender is offline.
 pub(crate) fn is_offline(event: &[u8]) -> bool {
-    let parsed = std::str::from_utf8(event).ok().and_then(|text| Object::parse(text).ok());
-    let content = parsed.and_then(|event| Object::parse(event.get("content")?.get()).ok());
+    let content = Object::read(event).and_then(|event| event.object("content"));
     let presence = content.and_then(|content| content.get("presence"));
     presence.and_then(json::text).is_some_and(|presence| presence == "offline")
 }

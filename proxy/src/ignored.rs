@@ -29,9 +29,7 @@ impl Ignored {
     /// Reads the whole account data event; what cannot be read ignores nobody.
     pub(crate) fn read(event: &[u8]) -> Self {
         let users = || {
-            let event = Object::parse(std::str::from_utf8(event).ok()?).ok()?;
-            let content = Object::parse(event.get("content")?.get()).ok()?;
-            let users = Object::parse(content.get("ignored_users")?.get()).ok()?;
+            let users = Object::read(event)?.object("content")?.object("ignored_users")?;
             Some(users.members().map(|(user_id, _)| user_id.into_owned()).collect())
         };
         Self(users().unwrap_or_default())
@@ -69,8 +67,7 @@ impl Ignored {
 
 /// Who sent an invite: the sender of the user's own member event in `invite_state`.
 pub(crate) fn inviter(invite_state: &[u8], user_id: &str) -> Option<String> {
-    let state = Object::parse(std::str::from_utf8(invite_state).ok()?).ok()?;
-    let events: Vec<&serde_json::value::RawValue> = json::list(state.get("events")?)?;
+    let events = json::list(Object::read(invite_state)?.get("events")?)?;
     events.into_iter().rev().find_map(|raw| {
         let event = EventFields::read(raw.get().as_bytes());
         let own =

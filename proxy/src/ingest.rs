@@ -15,7 +15,10 @@ use serde_json::value::RawValue;
 use store::{AccountData, DeviceNid, DeviceUpdate, LightPoll, Poll, PresenceUpdate, Section};
 
 pub(crate) use self::event::parse_elsewhere as parse_event;
-use crate::json::{self, Object};
+use crate::{
+    json::{self, Object},
+    sync_reply::events,
+};
 
 /// Identifiers are at most 255 bytes by the specification. What is used as a key of the database may
 /// be somewhat longer than that, for servers that do not check, and no more.
@@ -69,20 +72,19 @@ pub(crate) fn main_poll(reply: &[u8], asked: Asked<'_>) -> Result<Poll, ReplyErr
             None => quarantine(&mut poll, "presence without a usable sender", event),
         }
     }
-    if let Some(lists) = reply.get("device_lists").and_then(object) {
+    if let Some(lists) = reply.object("device_lists") {
         poll.device_lists_changed = user_ids(lists.get("changed"));
         poll.device_lists_left = user_ids(lists.get("left"));
     }
     let mut seen = HashSet::new();
-    if let Some(rooms) = reply.get("rooms").and_then(object) {
+    if let Some(rooms) = reply.object("rooms") {
         for (section, name) in [
             (Section::Join, "join"),
             (Section::Leave, "leave"),
             (Section::Invite, "invite"),
             (Section::Knock, "knock"),
         ] {
-            for (room_id, raw) in rooms.get(name).and_then(object).iter().flat_map(Object::members)
-            {
+            for (room_id, raw) in rooms.object(name).iter().flat_map(Object::members) {
                 add_room(&mut poll, &mut seen, asked, section, &room_id, raw);
             }
         }
@@ -124,7 +126,7 @@ fn device_update(reply: &Object<'_>, device_nid: DeviceNid) -> DeviceUpdate {
         to_device: events(reply.get("to_device")).into_iter().map(bytes).collect(),
         one_time_keys_count: reply
             .get("device_one_time_keys_count")
-            .filter(|raw| object(raw).is_some())
+            .filter(|raw| Object::of(raw).is_some())
             .map(bytes),
         unused_fallback_key_types: fallback.filter(|raw| raw.get().starts_with('[')).map(bytes),
     }
@@ -163,14 +165,15 @@ fn quarantine(poll: &mut Poll, reason: &str, piece: &RawValue) {
 }
 
 fn account_data(raw: &RawValue) -> Option<AccountData> {
-    let event_type = object(raw)?.get("type").and_then(json::text).filter(|name| is_key(name))?;
+    let event_type =
+        Object::of(raw)?.get("type").and_then(json::text).filter(|name| is_key(name))?;
     Some(AccountData { event_type: event_type.into_owned(), event: bytes(raw) })
 }
 
 fn presence(raw: &RawValue, received_at: i64) -> Option<PresenceUpdate> {
-    let event = object(raw)?;
+    let event = Object::of(raw)?;
     let user_id = event.get("sender").and_then(json::text).filter(|user| is_key(user))?;
-    let content = event.get("content").and_then(object)?;
+    let content = event.object("content")?;
     let ago = content.get("last_active_ago").and_then(json::integer);
     let mut without_ago = Vec::new();
     content.write_without(&["last_active_ago"], &mut without_ago);
@@ -183,31 +186,14 @@ fn presence(raw: &RawValue, received_at: i64) -> Option<PresenceUpdate> {
     })
 }
 
-/// The `events` of a section such as `{"events": […]}`.
-fn events(section: Option<&RawValue>) -> Vec<&RawValue> {
-    section
-        .and_then(object)
-        .and_then(|section| section.get("events"))
-        .and_then(list)
-        .unwrap_or_default()
-}
-
 fn user_ids(raw: Option<&RawValue>) -> Vec<String> {
-    let users = raw.and_then(list).unwrap_or_default();
+    let users = raw.and_then(json::list).unwrap_or_default();
     users
         .into_iter()
         .filter_map(json::text)
         .filter(|user| is_key(user))
         .map(Cow::into_owned)
         .collect()
-}
-
-fn object(raw: &RawValue) -> Option<Object<'_>> {
-    Object::parse(raw.get()).ok()
-}
-
-fn list(raw: &RawValue) -> Option<Vec<&RawValue>> {
-    serde_json::from_str(raw.get()).ok()
 }
 
 fn bytes(raw: &RawValue) -> Bytes {

@@ -21,6 +21,21 @@ impl<'a> Object<'a> {
         serde_json::from_str(text)
     }
 
+    /// Takes apart what ought to be an object; `None` for anything else.
+    pub(crate) fn read(bytes: &'a [u8]) -> Option<Self> {
+        Self::parse(std::str::from_utf8(bytes).ok()?).ok()
+    }
+
+    /// Takes a value apart; `None` if it is no object.
+    pub(crate) fn of(raw: &'a RawValue) -> Option<Self> {
+        Self::parse(raw.get()).ok()
+    }
+
+    /// The object at a key; `None` if there is none.
+    pub(crate) fn object(&self, key: &str) -> Option<Self> {
+        Self::of(self.get(key)?)
+    }
+
     /// The value of a key; of a duplicated key, the last.
     pub(crate) fn get(&self, key: &str) -> Option<&'a RawValue> {
         self.0.iter().rev().find(|(name, _)| is_key(name, key)).map(|(_, value)| *value)
@@ -112,6 +127,22 @@ pub(crate) fn integer(raw: &RawValue) -> Option<i64> {
 pub(crate) fn write_string(text: &str, out: &mut Vec<u8>) {
     // Writing a string into memory cannot fail.
     let _ = serde_json::to_writer(out, text);
+}
+
+/// A string as JSON.
+pub(crate) fn string(text: &str) -> String {
+    let mut out = Vec::new();
+    write_string(text, &mut out);
+    // Text goes in, text comes out.
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// A list of strings as JSON.
+pub(crate) fn strings<T: AsRef<str>>(texts: &[T]) -> String {
+    let mut out = Vec::new();
+    write_list(texts, &mut out, |text, out| write_string(text.as_ref(), out));
+    // It was put together from text.
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// Writes values with commas between them and brackets around.
@@ -222,6 +253,20 @@ mod tests {
             &["b"],
             r#"{"\ud800":"\ud800","a":1e400}"#,
         );
+    }
+
+    #[test]
+    fn only_objects_are_taken_apart() {
+        let object = Object::read(br#"{"a":{"b":1},"c":[]}"#).expect("an object");
+        assert_eq!(object.object("a").and_then(|a| a.get("b")).map(RawValue::get), Some("1"));
+        assert!(object.object("c").is_none() && object.object("d").is_none());
+        assert!(Object::read(b"[]").is_none() && Object::read(b"\xff").is_none());
+    }
+
+    #[test]
+    fn lists_of_strings() {
+        assert_eq!(strings(&["a", "\"b"]), r#"["a","\"b"]"#);
+        assert_eq!(strings::<String>(&[]), "[]");
     }
 
     #[test]

@@ -29,6 +29,7 @@ mod router;
 pub mod secret;
 mod server;
 mod state;
+mod sync_reply;
 mod sync_token;
 mod token;
 pub mod upstream;

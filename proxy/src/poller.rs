@@ -39,6 +39,10 @@ use self::{backoff::Backoff, outcome::Outcome, poison::Poison, typing::Inherited
 /// is what tells that a token has died, before any request needs to ask.
 const LONG_POLL: Duration = Duration::from_secs(25);
 
+/// How long polls are held that ought to be answered at once, in milliseconds at most: each differs from those
+/// before it.
+const SHORT_POLLS: u32 = 50;
+
 /// Sees to it that the device has a poller.
 pub(crate) fn ensure(state: &Arc<State>, account: &Arc<Account>, device: &Arc<Device>) {
     if !device.claim_poller() {
@@ -203,7 +207,13 @@ impl Poller {
         } else {
             return long;
         };
-        Duration::from_millis(different % 50 + 1)
+        Duration::from_millis(different % u64::from(SHORT_POLLS) + 1)
+    }
+
+    /// Whether a poll that upstream may hold for so long is given up for a demand. One that is not held is let
+    /// finish, whoever comes meanwhile: those who keep coming would otherwise keep any from being stored.
+    fn yields(hold: Duration) -> bool {
+        hold > Duration::from_millis(u64::from(SHORT_POLLS))
     }
 
     fn is_main(&self) -> bool {

@@ -7,7 +7,6 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use serde_json::value::RawValue;
 use store::RedactionRules;
 
 use crate::{
@@ -36,10 +35,10 @@ enum Version {
 /// The event that a redaction is for. Up to room version 10 it is named at the top of the redaction, after
 /// that in its content; whoever sent the event may have written anything into the other place.
 fn target(create: Option<&[u8]>, redaction: &[u8]) -> Option<String> {
-    let event = parse(redaction)?;
+    let event = Object::read(redaction)?;
     let at_top = || event.get("redacts").and_then(json::text);
     let in_content = || {
-        let content = event.get("content").and_then(object)?;
+        let content = event.object("content")?;
         content.get("redacts").and_then(json::text)
     };
     let target = match Version::of(create) {
@@ -52,7 +51,7 @@ fn target(create: Option<&[u8]>, redaction: &[u8]) -> Option<String> {
 
 /// What a redaction leaves of an event. Homeservers redact no `m.room.create`.
 fn prune(create: Option<&[u8]>, body: &[u8]) -> Option<Bytes> {
-    let Some(event) = parse(body) else { return Some(Bytes::from_static(b"{}")) };
+    let Some(event) = Object::read(body) else { return Some(Bytes::from_static(b"{}")) };
     let event_type = event.get("type").and_then(json::text).unwrap_or_default();
     if event_type == "m.room.create" {
         return None;
@@ -69,7 +68,7 @@ fn pruned(event: &Object<'_>, event_type: &str, version: Version) -> Bytes {
         }
     }
     let mut kept = ObjectWriter::new(writer.key("content"));
-    let content = event.get("content").and_then(object);
+    let content = event.object("content");
     let value_of = |key| content.as_ref().and_then(|content| content.get(key));
     for key in version.kept_content(event_type) {
         if let Some(value) = value_of(key) {
@@ -78,7 +77,7 @@ fn pruned(event: &Object<'_>, event_type: &str, version: Version) -> Bytes {
     }
     if event_type == "m.room.member"
         && version.is_from(11)
-        && let Some(signed) = value_of("third_party_invite").and_then(object)
+        && let Some(signed) = value_of("third_party_invite").and_then(Object::of)
     {
         let mut invite = ObjectWriter::new(kept.key("third_party_invite"));
         if let Some(signed) = signed.get("signed") {
@@ -93,8 +92,8 @@ fn pruned(event: &Object<'_>, event_type: &str, version: Version) -> Bytes {
 
 impl Version {
     fn of(create: Option<&[u8]>) -> Self {
-        let Some(event) = create.and_then(parse) else { return Self::Unknown };
-        let content = event.get("content").and_then(object);
+        let Some(event) = create.and_then(Object::read) else { return Self::Unknown };
+        let content = event.object("content");
         match content.as_ref().and_then(|content| content.get("room_version")) {
             // The specification's default.
             None => Self::Number(1),
@@ -163,7 +162,7 @@ pub(crate) fn without_strays(unsigned: &Object<'_>) -> Vec<u8> {
 
 fn without_copies(unsigned: &[u8], redacted: &HashSet<String>) -> Option<Bytes> {
     let (rest, any) =
-        rewrite(&parse(unsigned)?, MAX_DEPTH, &mut |event_id| redacted.contains(event_id));
+        rewrite(&Object::read(unsigned)?, MAX_DEPTH, &mut |event_id| redacted.contains(event_id));
     any.then(|| rest.into())
 }
 
@@ -181,7 +180,7 @@ fn rewrite(
     for (key, value) in unsigned.members() {
         match &*key {
             "prev_content" if replaces_redacted => continue,
-            "m.relations" => match object(value).filter(|_| depth > 0) {
+            "m.relations" => match Object::of(value).filter(|_| depth > 0) {
                 Some(relations) => {
                     rewrite_relations(&relations, depth, is_redacted, writer.key("m.relations"));
                 }
@@ -205,7 +204,7 @@ fn rewrite_relations(
 ) {
     let mut writer = ObjectWriter::new(out);
     for (name, value) in relations.members() {
-        let Some(relation) = object(value) else {
+        let Some(relation) = Object::of(value) else {
             writer.raw(&name, value.get().as_bytes());
             continue;
         };
@@ -215,7 +214,7 @@ fn rewrite_relations(
             }
             continue;
         }
-        let Some(latest) = relation.get("latest_event").and_then(object) else {
+        let Some(latest) = relation.object("latest_event") else {
             writer.raw(&name, value.get().as_bytes());
             continue;
         };
@@ -238,7 +237,7 @@ fn rewrite_event(
         return None;
     }
     let mut out = Vec::new();
-    match event.get("unsigned").and_then(object) {
+    match event.object("unsigned") {
         Some(unsigned) => {
             let (rest, _) = rewrite(&unsigned, depth - 1, is_redacted);
             event.write_replacing("unsigned", &rest, &mut out);
@@ -248,14 +247,6 @@ fn rewrite_event(
         }
     }
     Some(out)
-}
-
-fn parse(body: &[u8]) -> Option<Object<'_>> {
-    Object::parse(std::str::from_utf8(body).ok()?).ok()
-}
-
-fn object(raw: &RawValue) -> Option<Object<'_>> {
-    Object::parse(raw.get()).ok()
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod federation;
 mod filters;
 mod migration;
 mod request;
+mod room_stream;
 mod rooms;
 pub(crate) mod sync;
 mod write;

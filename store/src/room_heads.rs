@@ -62,7 +62,7 @@ pub struct RoomHead {
     pub members_complete: bool,
     /// In section leave: somebody else ended the membership.
     pub kicked: bool,
-    /// In section leave: the user has forgotten the room.
+    /// In section leave or invite: the user has forgotten the room.
     pub forgotten: bool,
     /// Unread notifications outside threads.
     pub notification_count: i64,
@@ -272,7 +272,7 @@ impl Store {
             "-- room_heads::forget_room
             UPDATE account_rooms
             SET forgotten = TRUE
-            WHERE account_id = $1 AND room_nid = $2 AND section = 3",
+            WHERE account_id = $1 AND room_nid = $2 AND section IN (1, 3)",
             &[&account_id.0, &room_nid.0],
         )
         .await?;

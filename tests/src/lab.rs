@@ -94,6 +94,14 @@ impl Lab {
         self.past_proxy(&self.user(name).await)
     }
 
+    /// Alice, Bob, and a public room of hers that he has joined.
+    pub async fn two_in_a_room(&self) -> (Client, Client, String) {
+        let (alice, bob) = (self.user("alice").await, self.user("bob").await);
+        let room = alice.create_public_room().await;
+        bob.join(&room).await.ok();
+        (alice, bob, room)
+    }
+
     /// Another device of a user.
     pub async fn second_device(&self, user: &Client) -> Client {
         self.log_in(localpart(user), &format!("{}SECOND", user.device_id)).await

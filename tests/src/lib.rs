@@ -1,9 +1,10 @@
 //! Fixtures for the end-to-end tests: a real Synapse, a scripted homeserver for what Synapse cannot be made to do,
 //! a private Postgres, the real `syncv3` binary, and Matrix clients that read like prose.
 //!
-//! Start reading at [`lab`]: it puts the pieces together. The tests themselves are two binaries. `tests/e2e` has one
+//! Start reading at [`lab`]: it puts the pieces together. The tests themselves are three binaries. `tests/e2e` has one
 //! file per behaviour and knows the program only by its command line, its HTTP and, where a promise is about what is
-//! stored, its database: nothing here links against `proxy` or `store`. `tests/store` has one file per table family
+//! stored, its database: nothing here links against `proxy` or `store`. `tests/differential` compares a client of
+//! Synapse with one of the proxy, over random stories. `tests/store` has one file per table family
 //! and calls the store itself, on a real Postgres.
 //!
 //! Two habits keep the suite honest. Tests wait on conditions with a deadline, never for a fixed time. And every child

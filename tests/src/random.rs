@@ -20,6 +20,17 @@ impl Random {
         self.next().is_multiple_of(2)
     }
 
+    /// True once in so many times.
+    pub fn one_in(&mut self, times: u64) -> bool {
+        self.next().is_multiple_of(times)
+    }
+
+    /// One of several.
+    pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        let last = u64::try_from(from.len()).unwrap().checked_sub(1).expect("there is one to pick");
+        &from[usize::try_from(self.between(0, last)).unwrap()]
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;

@@ -1,7 +1,7 @@
 //! What a reply must look like: every GET `/sync` that a test sends is held against `tests/schemas`, without being asked to.
 //!
 //! The schemas are our own, written from the specification's. They are stricter than it where we promise more: see the
-//! comments in them. What a schema cannot say stands in [`contradictions`].
+//! comments in them. What a schema cannot say stands in `contradictions`.
 
 use std::collections::HashSet;
 use std::sync::OnceLock;

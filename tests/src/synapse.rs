@@ -5,7 +5,6 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use ring::hmac;
 use serde_json::json;
@@ -87,14 +86,6 @@ impl Synapse {
     /// [`Synapse::register`] for a user who may administrate the server.
     pub async fn register_administrator(&self, localpart: &str) {
         self.register_as(localpart, true).await;
-    }
-
-    /// A new user who may use the admin API, logged in past any proxy.
-    pub async fn admin(&self) -> Client {
-        static COUNTER: AtomicU32 = AtomicU32::new(0);
-        let localpart = format!("admin-{}", COUNTER.fetch_add(1, Ordering::Relaxed));
-        self.register_as(&localpart, true).await;
-        Client::login(&self.url(), &localpart, PASSWORD, "DESK").await
     }
 
     async fn register_as(&self, localpart: &str, admin: bool) {

@@ -1,5 +1,4 @@
-//! A device as this process holds it: its inbox, its key counts, the token to poll with, and the
-//! presence that its clients wish for.
+//! A device as this process holds it: its inbox, its key counts, and the token to poll with.
 
 use std::{
     sync::{
@@ -11,21 +10,13 @@ use std::{
 
 use bytes::Bytes;
 use store::{DeviceNid, InboxSeq};
-use tokio::{
-    sync::watch,
-    time::{Instant, timeout},
-};
+use tokio::{sync::watch, time::timeout};
 
-use super::in_use::Requests;
-use super::known_members::Memories;
-use crate::upstream::AccessToken;
+use super::{in_use::Requests, known_members::Memories, presence::Presence};
+use crate::upstream::{AccessToken, OnBehalfOf};
 
 /// How often the store hears that v2 is still in use.
 const V2_TOUCH_MS: i64 = 60 * 60 * 1000;
-
-/// How long a presence lasts after the request that wished for it: long enough for a client to come
-/// again. The homeserver lets it linger on its own behind the last poll that said so.
-const PRESENCE_LINGERS: Duration = Duration::from_secs(10);
 
 /// How long a sync waits at most for events that are just being sent.
 const SENDING: Duration = Duration::from_secs(1);
@@ -37,28 +28,6 @@ pub(crate) struct KeyCounts {
     pub(crate) one_time_keys_count: Bytes,
     /// `device_unused_fallback_key_types`, a JSON list.
     pub(crate) unused_fallback_key_types: Bytes,
-}
-
-/// `set_presence` as a client wishes for it, weakest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum PresenceWish {
-    /// Do not touch it.
-    Offline,
-    /// Idle.
-    Unavailable,
-    /// Online.
-    Online,
-}
-
-impl PresenceWish {
-    /// The value of the query parameter.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Offline => "offline",
-            Self::Unavailable => "unavailable",
-            Self::Online => "online",
-        }
-    }
 }
 
 /// One device of an account.
@@ -82,12 +51,8 @@ pub(crate) struct Device {
     token: watch::Sender<Option<AccessToken>>,
     /// The device was logged out through us.
     logged_out: watch::Sender<bool>,
-    /// What its clients wished for, and until when.
-    presence: Mutex<Option<(PresenceWish, Instant)>>,
-    /// What the poll under way, or the last one, told upstream. Written by the poller as it asks.
-    presence_told: Mutex<PresenceWish>,
-    /// Counts the times that a client wished for something else than what the poll under way says.
-    presence_changes: watch::Sender<u64>,
+    /// What its clients wish for.
+    pub(crate) presence: Presence,
     /// Which members its clients have been told of.
     pub(crate) known_members: Memories,
     /// The requests of its clients.
@@ -96,6 +61,8 @@ pub(crate) struct Device {
     sends: watch::Sender<u32>,
     /// A sync has waited for its polls in vain, and none has succeeded since.
     lags: AtomicBool,
+    /// The client that was last seen of it.
+    on_behalf_of: Mutex<OnBehalfOf>,
     /// Whether a poller runs for it.
     has_poller: AtomicBool,
 }
@@ -115,13 +82,12 @@ impl Device {
             covered: watch::Sender::new(0),
             token: watch::Sender::new(None),
             logged_out: watch::Sender::new(false),
-            presence: Mutex::new(None),
-            presence_told: Mutex::new(PresenceWish::Offline),
-            presence_changes: watch::Sender::new(0),
+            presence: Presence::new(),
             known_members: Memories::default(),
             requests: Requests::new(),
             sends: watch::Sender::new(0),
             lags: AtomicBool::new(false),
+            on_behalf_of: Mutex::default(),
             has_poller: AtomicBool::new(false),
         }
     }
@@ -281,56 +247,19 @@ impl Device {
         let _ = timeout(SENDING, sends.wait_for(|sends| *sends == 0)).await;
     }
 
-    /// A client said outright what the user's presence is. Polls say the same from then on, until a sync wishes
-    /// for something else; after which polls say it, although the one under way did before.
-    pub(crate) fn presence_is_set(&self, outright: PresenceWish) {
-        let mut current = self.presence.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((wish, _)) = &mut *current {
-            *wish = outright;
-        }
-        drop(current);
-        *self.presence_told.lock().unwrap_or_else(PoisonError::into_inner) = outright;
-    }
-
     /// Counts that upstream gave in another answer than a poll's.
     pub(crate) fn set_one_time_keys_count(&self, count: Bytes) {
         self.key_counts.send_modify(|counts| counts.one_time_keys_count = count);
     }
 
-    /// A client of the device syncs with this wish, until `end` at least. Gives whether upstream has yet to
-    /// hear of it.
-    pub(crate) fn wish_presence(&self, wish: PresenceWish, end: Instant) -> bool {
-        let until = end + PRESENCE_LINGERS;
-        let mut current = self.presence.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        let wish = match *current {
-            Some((stronger, valid)) if valid > now && stronger > wish => stronger,
-            _ => wish,
-        };
-        *current = Some((wish, until));
-        drop(current);
-        let told = *self.presence_told.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_new = told != wish;
-        if is_new {
-            self.presence_changes.send_modify(|changes| *changes = changes.wrapping_add(1));
-        }
-        is_new
+    /// A client of the device has been seen.
+    pub(crate) fn seen(&self, client: OnBehalfOf) {
+        *self.on_behalf_of.lock().unwrap_or_else(PoisonError::into_inner) = client;
     }
 
-    /// What a poll that begins now tells upstream.
-    pub(crate) fn tell_presence(&self) -> PresenceWish {
-        let current = *self.presence.lock().unwrap_or_else(PoisonError::into_inner);
-        let wish = match current {
-            Some((wish, until)) if until > Instant::now() => wish,
-            _ => PresenceWish::Offline,
-        };
-        *self.presence_told.lock().unwrap_or_else(PoisonError::into_inner) = wish;
-        wish
-    }
-
-    /// Changes when a client wishes for another presence than the poll under way says.
-    pub(crate) fn watch_presence(&self) -> watch::Receiver<u64> {
-        self.presence_changes.subscribe()
+    /// Whom its polls are made for.
+    pub(crate) fn on_behalf_of(&self) -> OnBehalfOf {
+        self.on_behalf_of.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Claims the right to run the one poller of this device; `false` if there is one.
@@ -350,63 +279,5 @@ pub(crate) struct Sending(Arc<Device>);
 impl Drop for Sending {
     fn drop(&mut self) {
         self.0.sends.send_modify(|sends| *sends = sends.saturating_sub(1));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use store::AccountId;
-
-    use super::*;
-
-    fn device() -> Device {
-        let stored = store::Device {
-            device_nid: DeviceNid(1),
-            account_id: AccountId(1),
-            device_id: String::from("D"),
-            upstream_since: None,
-            inbox_seq: InboxSeq(0),
-            one_time_keys_count: Bytes::from_static(b"{}"),
-            unused_fallback_key_types: Bytes::from_static(b"[]"),
-        };
-        Device::new(&stored, false)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_is_set_outright_is_not_overwritten_until_a_sync_wishes_again() {
-        let device = device();
-        device.wish_presence(PresenceWish::Online, Instant::now() + PRESENCE_LINGERS);
-        assert_eq!(device.tell_presence(), PresenceWish::Online);
-        device.presence_is_set(PresenceWish::Unavailable);
-        assert_eq!(device.tell_presence(), PresenceWish::Unavailable);
-
-        let mut changes = device.watch_presence();
-        changes.mark_unchanged();
-        device.presence_is_set(PresenceWish::Offline);
-        device.wish_presence(PresenceWish::Online, Instant::now());
-        assert!(changes.has_changed().expect("the device is there"));
-        assert_eq!(device.tell_presence(), PresenceWish::Online);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn every_wish_reaches_a_poll_that_says_otherwise() {
-        let device = device();
-        assert_eq!(device.tell_presence(), PresenceWish::Offline);
-        let mut changes = device.watch_presence();
-
-        device.wish_presence(PresenceWish::Online, Instant::now());
-        assert!(changes.has_changed().expect("the device is there"));
-        changes.mark_unchanged();
-        assert_eq!(device.tell_presence(), PresenceWish::Online);
-
-        // The poll says so already: it need not be asked anew.
-        device.wish_presence(PresenceWish::Online, Instant::now());
-        assert!(!changes.has_changed().expect("the device is there"));
-
-        // The client goes away, the next poll says offline, and the client comes back.
-        tokio::time::advance(PRESENCE_LINGERS * 2).await;
-        assert_eq!(device.tell_presence(), PresenceWish::Offline);
-        device.wish_presence(PresenceWish::Online, Instant::now());
-        assert!(changes.has_changed().expect("the device is there"));
     }
 }

@@ -1,4 +1,6 @@
 //! The accounts that this process serves: loaded when first asked for, and kept.
+//!
+//! Neighbours: `auth` asks for accounts and devices, pollers share the permits. It must not know what a request wants.
 
 use std::{sync::Arc, time::Duration};
 

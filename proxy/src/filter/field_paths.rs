@@ -34,8 +34,8 @@ impl FieldPaths {
 
     /// Appends what is wanted of an event. What is not an object comes as it is.
     pub(crate) fn write(&self, event: &[u8], out: &mut Vec<u8>) {
-        let text = std::str::from_utf8(event).ok().filter(|_| !self.admit_everything());
-        match text.and_then(|text| Object::parse(text).ok()) {
+        let taken_apart = if self.admit_everything() { None } else { Object::read(event) };
+        match taken_apart {
             Some(object) => {
                 self.0.write(&object, out);
             }
@@ -85,7 +85,7 @@ impl Fields {
                     true
                 }
                 Field::Parts(parts) => {
-                    Object::parse(value.get()).is_ok_and(|inner| parts.write(&inner, out))
+                    Object::of(value).is_some_and(|inner| parts.write(&inner, out))
                 }
             };
             if written {

@@ -1,10 +1,10 @@
-//! One event of a room: what of it is shared, what is this account's.
+//! One event of a room: what of it is shared, what is this account's. Pure; it knows nothing of the room around it.
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use store::Event;
 
-use super::{is_key, object};
+use super::is_key;
 use crate::{
     json::{self, Object},
     redaction,
@@ -42,13 +42,13 @@ pub(crate) fn parse_elsewhere(raw: &RawValue, received_at: i64) -> Result<Event,
 fn parse_bare(raw: &RawValue, received_at: i64, redactions: u32) -> Result<Event, Reason> {
     const NO_OBJECT: Reason = "an event that is not an object";
     let mut bare = Vec::with_capacity(raw.get().len());
-    object(raw).ok_or(NO_OBJECT)?.write_without(&REPEATED, &mut bare);
+    Object::of(raw).ok_or(NO_OBJECT)?.write_without(&REPEATED, &mut bare);
     let bare = serde_json::from_slice(&bare).map_err(|_| NO_OBJECT)?;
     parse_redacted(bare, received_at, redactions)
 }
 
 fn parse_redacted(raw: &RawValue, received_at: i64, redactions: u32) -> Result<Event, Reason> {
-    let event = object(raw).ok_or("an event that is not an object")?;
+    let event = Object::of(raw).ok_or("an event that is not an object")?;
     let key = |name: &str| event.get(name).and_then(json::text).filter(|text| is_key(text));
     let event_id = key("event_id").ok_or("an event without a usable ID")?;
     let event_type = key("type").ok_or("an event without a usable type")?;
@@ -58,7 +58,7 @@ fn parse_redacted(raw: &RawValue, received_at: i64, redactions: u32) -> Result<E
     };
     let mut body = Vec::with_capacity(raw.get().len());
     event.write_without(&["unsigned"], &mut body);
-    let unsigned = event.get("unsigned").and_then(object);
+    let unsigned = event.object("unsigned");
     let (membership, displayname) = match (&*event_type, &state_key) {
         ("m.room.member", Some(_)) => member(&event),
         _ => (None, None),
@@ -95,21 +95,20 @@ fn parse_redacted(raw: &RawValue, received_at: i64, redactions: u32) -> Result<E
 
 /// Whether this is a join whose previous membership, as upstream tells it, was not join.
 pub(super) fn joins_anew(raw: &RawValue) -> bool {
-    let Some(unsigned) = object(raw).and_then(|event| event.get("unsigned")).and_then(object)
-    else {
+    let Some(unsigned) = Object::of(raw).and_then(|event| event.object("unsigned")) else {
         return false;
     };
     // Where the previous membership is not told, nothing says that it was another one.
     unsigned
         .get("prev_content")
-        .and_then(object)
+        .and_then(Object::of)
         .and_then(|content| content.get("membership"))
         .and_then(json::text)
         .is_some_and(|membership| membership != "join")
 }
 
 fn member(event: &Object<'_>) -> (Option<String>, Option<String>) {
-    let Some(content) = event.get("content").and_then(object) else { return (None, None) };
+    let Some(content) = event.object("content") else { return (None, None) };
     let field = |name: &str| {
         let text = content.get(name).and_then(json::text)?;
         // Postgres' text cannot hold a NUL; the body keeps it.
@@ -133,7 +132,7 @@ fn kept_unsigned(unsigned: &Object<'_>) -> Option<Bytes> {
     let any = unsigned.write_without(&dropped, &mut kept);
     if unsigned.get("m.relations").is_some() {
         let whole = serde_json::from_slice::<&RawValue>(&kept).ok()?;
-        return Some(redaction::without_strays(&object(whole)?).into());
+        return Some(redaction::without_strays(&Object::of(whole)?).into());
     }
     any.then(|| kept.into())
 }

@@ -1,10 +1,14 @@
-//! One room of a sync reply.
+//! One room of a sync reply: its parts as the store wants them, and what of them cannot be taken. Pure; what the room
+//! was before is the store's to know.
 
 use serde_json::value::RawValue;
 use store::{Counts, Event, Receipt, RoomUpdate, Section, StateBlock, Summary};
 
-use super::{Asked, account_data, bytes, event, events, is_key, object};
-use crate::json::{self, Object};
+use super::{Asked, account_data, bytes, event, is_key};
+use crate::{
+    json::{self, Object},
+    sync_reply::events,
+};
 
 /// Pieces of a room that could not be taken, and why.
 type Rejected<'a> = Vec<(event::Reason, &'a RawValue)>;
@@ -17,15 +21,19 @@ pub(super) fn parse<'a>(
     asked: Asked<'_>,
     rejected: &mut Rejected<'a>,
 ) -> Option<RoomUpdate> {
-    let room = object(raw)?;
-    let timeline = room.get("timeline").and_then(object);
+    let room = Object::of(raw)?;
+    let timeline = room.object("timeline");
     let timeline_events = events(room.get("timeline"));
     let (state_events, after) = state_events(&room);
     let own = OwnMember { user_id: asked.user_id };
     let joins_anew = own.joins_anew(&timeline_events).or_else(|| own.joins_anew(&state_events));
     let kicked = section == Section::Leave && own.is_kicked(&timeline_events, &state_events);
 
-    let state = take_events(&state_events, asked.received_at, rejected);
+    let mut state = take_events(&state_events, asked.received_at, rejected);
+    let shown = take_events(&timeline_events, asked.received_at, rejected);
+    if after && section == Section::Leave {
+        own.add_end(&shown, &mut state);
+    }
     let mut update = RoomUpdate {
         room_id: room_id.to_owned(),
         section,
@@ -46,12 +54,12 @@ pub(super) fn parse<'a>(
         } else {
             StateBlock::BeforeTimeline(state)
         },
-        timeline: take_events(&timeline_events, asked.received_at, rejected),
+        timeline: shown,
         typing: None,
         receipts: Vec::new(),
         account_data: Vec::new(),
         counts: (section == Section::Join).then(|| counts(&room)).flatten(),
-        summary: room.get("summary").and_then(object).map(|raw| summary(&raw)).unwrap_or_default(),
+        summary: room.object("summary").map(|raw| summary(&raw)).unwrap_or_default(),
         stripped_state: stripped_state(&room, section),
     };
     for raw in events(room.get("account_data")) {
@@ -91,11 +99,11 @@ fn take_events<'a>(
 }
 
 fn counts(room: &Object<'_>) -> Option<Counts> {
-    let unread = room.get("unread_notifications").and_then(object)?;
+    let unread = room.object("unread_notifications")?;
     let count = |name| unread.get(name).and_then(json::integer).unwrap_or(0);
     let threads = room
         .get("unread_thread_notifications")
-        .filter(|raw| object(raw).is_some_and(|threads| !threads.0.is_empty()));
+        .filter(|raw| Object::of(raw).is_some_and(|threads| !threads.0.is_empty()));
     Some(Counts {
         notification_count: count("notification_count"),
         highlight_count: count("highlight_count"),
@@ -117,16 +125,16 @@ fn stripped_state(room: &Object<'_>, section: Section) -> Option<bytes::Bytes> {
         Section::Knock => "knock_state",
         Section::Join | Section::Leave => return None,
     };
-    let stripped = room.get(name).filter(|raw| object(raw).is_some()).map(bytes);
+    let stripped = room.get(name).filter(|raw| Object::of(raw).is_some()).map(bytes);
     Some(stripped.unwrap_or_else(|| bytes::Bytes::from_static(b"{\"events\":[]}")))
 }
 
 fn ephemeral<'a>(raw: &'a RawValue, update: &mut RoomUpdate, rejected: &mut Rejected<'a>) {
-    let event = object(raw);
+    let event = Object::of(raw);
     let event_type = event.as_ref().and_then(|event| event.get("type")).and_then(json::text);
     let content = event.as_ref().and_then(|event| event.get("content"));
     match (event_type.as_deref(), content) {
-        (Some("m.typing"), Some(content)) if object(content).is_some() => {
+        (Some("m.typing"), Some(content)) if Object::of(content).is_some() => {
             update.typing = Some(bytes(content));
         }
         (Some("m.receipt"), Some(content)) => match receipts(content) {
@@ -143,9 +151,9 @@ fn ephemeral<'a>(raw: &'a RawValue, update: &mut RoomUpdate, rejected: &mut Reje
 /// at all; single receipts that cannot be kept are left out.
 fn receipts(content: &RawValue) -> Option<Vec<Receipt>> {
     let mut receipts = Vec::new();
-    for (event_id, by_type) in object(content)?.members() {
-        for (receipt_type, by_user) in object(by_type).iter().flat_map(Object::members) {
-            for (user_id, data) in object(by_user).iter().flat_map(Object::members) {
+    for (event_id, by_type) in Object::of(content)?.members() {
+        for (receipt_type, by_user) in Object::of(by_type).iter().flat_map(Object::members) {
+            for (user_id, data) in Object::of(by_user).iter().flat_map(Object::members) {
                 receipts.extend(receipt(&event_id, &receipt_type, &user_id, data));
             }
         }
@@ -154,7 +162,7 @@ fn receipts(content: &RawValue) -> Option<Vec<Receipt>> {
 }
 
 fn receipt(event_id: &str, receipt_type: &str, user_id: &str, data: &RawValue) -> Option<Receipt> {
-    let thread_id = object(data)?.get("thread_id").and_then(json::text).unwrap_or_default();
+    let thread_id = Object::of(data)?.get("thread_id").and_then(json::text).unwrap_or_default();
     let key = [event_id, receipt_type, user_id, &thread_id];
     // Together they are a key of the database.
     if key.iter().any(|part| !is_key(part)) || key.concat().len() > 2_000 {
@@ -185,10 +193,10 @@ impl OwnMember<'_> {
     /// The ID of the last join whose previous membership was another one.
     fn joins_anew(&self, raws: &[&RawValue]) -> Option<String> {
         raws.iter().rev().find_map(|raw| {
-            let event = object(raw).filter(|event| self.is_own(event))?;
+            let event = Object::of(raw).filter(|event| self.is_own(event))?;
             let joins = event
                 .get("content")
-                .and_then(object)
+                .and_then(Object::of)
                 .and_then(|content| content.get("membership"))
                 .and_then(json::text)
                 .is_some_and(|membership| membership == "join");
@@ -197,10 +205,22 @@ impl OwnMember<'_> {
         })
     }
 
+    /// Adds the end of the membership to the state after the timeline of a room that was left: Synapse's is the
+    /// state before that event.
+    fn add_end(&self, timeline: &[Event], state: &mut Vec<Event>) {
+        let is_own = |event: &&Event| {
+            event.event_type == "m.room.member" && event.state_key.as_deref() == Some(self.user_id)
+        };
+        if let Some(end) = timeline.iter().rev().find(is_own) {
+            state.retain(|event| !is_own(&event));
+            state.push(end.clone());
+        }
+    }
+
     /// Whether somebody else sent the last member event of the user.
     fn is_kicked(&self, timeline: &[&RawValue], state: &[&RawValue]) -> bool {
         let last = timeline.iter().rev().chain(state).find_map(|raw| {
-            let event = object(raw).filter(|event| self.is_own(event))?;
+            let event = Object::of(raw).filter(|event| self.is_own(event))?;
             event.get("sender").and_then(json::text)
         });
         last.is_some_and(|sender| sender != self.user_id)

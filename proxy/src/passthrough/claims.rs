@@ -40,8 +40,7 @@ pub(crate) async fn claim_keys(
 }
 
 fn users(said: &[u8]) -> Vec<String> {
-    let said = std::str::from_utf8(said).ok().and_then(|text| Object::parse(text).ok());
-    let keys = said.and_then(|said| Object::parse(said.get("one_time_keys")?.get()).ok());
+    let keys = Object::read(said).and_then(|said| said.object("one_time_keys"));
     keys.map(|keys| keys.members().map(|(user_id, _)| user_id.into_owned()).collect())
         .unwrap_or_default()
 }

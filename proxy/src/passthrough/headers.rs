@@ -12,7 +12,6 @@ use hyper::header::{
 use crate::peer::Peer;
 use crate::upstream::HOP_HEADER;
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// The host that the client asked for, where a reverse proxy in front of us replaced it.
 pub(super) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// The scheme that the client spoke, where a reverse proxy in front of us ended its TLS.
@@ -49,8 +48,8 @@ pub(super) fn to_upstream(headers: &mut HeaderMap, peer: Peer, host: &HeaderValu
     drop_hop_by_hop(headers);
     // The server side of our HTTP library has already told the client to go on.
     headers.remove(EXPECT);
-    if let Some(addresses) = client_address(headers, peer) {
-        headers.insert(X_FORWARDED_FOR, addresses);
+    if let Some(addresses) = peer.forwarded_for(headers) {
+        headers.insert(Peer::FORWARDED_FOR, addresses);
     }
     // A homeserver behind a virtual host answers to its own name only.
     if let Some(asked_host) = headers.insert(HOST, host.clone()) {
@@ -58,14 +57,6 @@ pub(super) fn to_upstream(headers: &mut HeaderMap, peer: Peer, host: &HeaderValu
     }
     headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static(peer.scheme()));
     headers.insert(HOP_HEADER, HeaderValue::from_static("1"));
-}
-
-/// The value of `X-Forwarded-For`: what the client's side says, and then whom we saw ourselves.
-fn client_address(headers: &HeaderMap, peer: Peer) -> Option<HeaderValue> {
-    let told = headers.get_all(X_FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
-    let seen = peer.ip().map(|ip| ip.to_string());
-    let all: Vec<&str> = told.filter(|value| !value.is_empty()).chain(seen.as_deref()).collect();
-    if all.is_empty() { None } else { HeaderValue::try_from(all.join(", ")).ok() }
 }
 
 #[cfg(test)]

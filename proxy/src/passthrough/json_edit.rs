@@ -43,11 +43,6 @@ impl<'a> Edits<'a> {
     }
 }
 
-/// A string as JSON.
-pub(super) fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use serde::Deserialize;
@@ -68,7 +63,7 @@ mod tests {
             let pair: Pair<'_> = serde_json::from_str(text).expect("the test's JSON is good");
             let mut edits = Edits::of(text);
             edits.replace(pair.b, "true".to_owned());
-            edits.replace(pair.a, quoted("\"x\""));
+            edits.replace(pair.a, crate::json::string("\"x\""));
             assert_eq!(edits.apply(), expected);
         };
         check(r#"{"a":1,"b":2}"#, r#"{"a":"\"x\"","b":true}"#);

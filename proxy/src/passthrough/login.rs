@@ -15,11 +15,11 @@ use hyper::{HeaderMap, Request, Response};
 
 use super::buffer;
 use super::headers::{X_FORWARDED_HOST, X_FORWARDED_PROTO};
-use super::json_edit::{Edits, quoted};
+use super::json_edit::Edits;
 use crate::auth;
 use crate::body::Body;
 use crate::error::Error;
-use crate::json::Object;
+use crate::json::{self, Object};
 use crate::peer::Peer;
 use crate::state::State;
 
@@ -87,12 +87,12 @@ fn public_base_url(headers: &HeaderMap, peer: Peer) -> Option<String> {
 fn edit(text: &str, base_url: &str, place: Place) -> Option<String> {
     let whole = Object::parse(text).ok()?;
     let discovery = match place {
-        Place::WellKnown => Object::parse(whole.get("well_known")?.get()).ok()?,
+        Place::WellKnown => whole.object("well_known")?,
         Place::Whole => whole,
     };
-    let homeserver = Object::parse(discovery.get("m.homeserver")?.get()).ok()?;
+    let homeserver = discovery.object("m.homeserver")?;
     let mut edits = Edits::of(text);
-    edits.replace(homeserver.get("base_url")?, quoted(base_url));
+    edits.replace(homeserver.get("base_url")?, json::string(base_url));
     Some(edits.apply())
 }
 

@@ -105,7 +105,7 @@ async fn keep(
     said: &[u8],
     answer: &[u8],
 ) -> Result<(), store::Error> {
-    let answer = std::str::from_utf8(answer).ok().and_then(|text| Object::parse(text).ok());
+    let answer = Object::read(answer);
     let member = |key: &str| answer.as_ref().and_then(|answer| answer.get(key));
     let (account_id, device_nid) = (account.account_id, device.device_nid);
     match kept {
@@ -128,15 +128,14 @@ async fn keep(
                 device.set_one_time_keys_count(count);
             }
         }
-        Kept::Presence => device.presence_is_set(presence_in(said)),
+        Kept::Presence => device.presence.set_outright(presence_in(said)),
     }
     Ok(())
 }
 
 /// The presence in a body that the homeserver has understood.
 fn presence_in(said: &[u8]) -> PresenceWish {
-    let said = std::str::from_utf8(said).ok().and_then(|text| Object::parse(text).ok());
-    let presence = said.and_then(|said| said.get("presence"));
+    let presence = Object::read(said).and_then(|said| said.get("presence"));
     match presence.and_then(json::text).as_deref() {
         Some("online") => PresenceWish::Online,
         Some("unavailable") => PresenceWish::Unavailable,

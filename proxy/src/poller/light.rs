@@ -61,7 +61,7 @@ impl Poller {
             _ = main_device.changed() => None,
             _ = candidates.changed() => None,
             _ = current_token.changed() => None,
-            _ = demand.changed() => None,
+            _ = demand.changed(), if Self::yields(query.timeout) => None,
             _ = presence_wish.changed() => None,
         }
     }
@@ -83,14 +83,15 @@ impl Poller {
         };
         // Before anything is looked at, so that no demand falls in between.
         let demand = self.account.watch_demand();
-        let presence_wish = self.device.watch_presence();
+        let presence_wish = self.device.presence.watch();
         let writes = self.account.writes();
         let query = SyncQuery {
             since: since.clone(),
             filter: FILTER.to_owned(),
             timeout: self.hold(timeout),
-            set_presence: self.device.tell_presence().as_str(),
+            set_presence: self.device.presence.tell().as_str(),
             use_state_after: true,
+            on_behalf_of: self.device.on_behalf_of(),
         };
         let reply = match self.ask_light(token, &query, demand, presence_wish).await {
             Some(Ok(reply)) => reply,

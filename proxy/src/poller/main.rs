@@ -1,4 +1,7 @@
-//! The main poll of an account.
+//! The main poll of an account: rooms, account data, presence, device lists, and the inbox of the device that runs it.
+//!
+//! Asks, has `ingest` read and the store write, and only then tells the account. It must not know who waits. What
+//! becomes of a failure is `outcome`'s to say, and of a reply that cannot be read `poison`'s.
 
 use std::time::Duration;
 
@@ -39,6 +42,17 @@ impl Poller {
         if account.pos > self.account.pos() {
             self.account.ignored.forget();
             self.account.advance(account.pos);
+        }
+        // And so may its messages, which have no position.
+        if tries > 0 {
+            match self.state.store.device_by_nid(self.device.device_nid).await {
+                Ok(device) => {
+                    if let Some(device) = device {
+                        self.device.catch_up(device.inbox_seq);
+                    }
+                }
+                Err(error) => return outcome::of_store_failure(&error),
+            }
         }
         if let Err(error) = self.inherit_typing().await {
             return outcome::of_store_failure(&error);
@@ -81,7 +95,7 @@ impl Poller {
             tracing::info!("first poll: this can take minutes for a large account");
             self.account.first_poll_begins();
         }
-        let mut presence_wish = self.device.watch_presence();
+        let mut presence_wish = self.device.presence.watch();
         let mut current_token = self.device.watch_token();
         let mut demand = self.account.watch_demand();
         let hold = self.while_typing_is_believed(self.hold(LONG_POLL));
@@ -93,8 +107,9 @@ impl Poller {
             since,
             filter,
             timeout: vary(if is_first { Duration::ZERO } else { hold }, tries),
-            set_presence: self.device.tell_presence().as_str(),
+            set_presence: self.device.presence.tell().as_str(),
             use_state_after: true,
+            on_behalf_of: self.device.on_behalf_of(),
         };
         tokio::select! {
             // The reply first: what has arrived is never thrown away for a change of mind.
@@ -104,7 +119,7 @@ impl Poller {
             // poll is heavy, and is let finish.
             _ = presence_wish.changed(), if !is_first => None,
             _ = current_token.changed(), if !is_first => None,
-            _ = demand.changed(), if !is_first => None,
+            _ = demand.changed(), if !is_first && Self::yields(hold) => None,
         }
     }
 
@@ -211,13 +226,10 @@ impl Poller {
 /// The filter is sent inline, so that none is created on the user's account. Redundant members are not
 /// asked for: Synapse would list the sender of every message in `device_lists.changed`.
 fn filter(timeline_limit: u32, without: &[String]) -> String {
-    let mut not_rooms = String::new();
-    if !without.is_empty() {
-        let mut list = br#""not_rooms":"#.to_vec();
-        json::write_list(without, &mut list, |room_id, out| json::write_string(room_id, out));
-        list.push(b',');
-        not_rooms = String::from_utf8_lossy(&list).into_owned();
-    }
+    let not_rooms = match without {
+        [] => String::new(),
+        rooms => format!(r#""not_rooms":{},"#, json::strings(rooms)),
+    };
     format!(
         r#"{{"room":{{{not_rooms}"timeline":{{"limit":{timeline_limit},"unread_thread_notifications":true}},"state":{{"lazy_load_members":true}}}}}}"#
     )

@@ -1,4 +1,6 @@
-//! What becomes of a poll.
+//! What becomes of a poll: stored, asked again at once or after a while, or the end of the token.
+//!
+//! Pure but for the log: each failure of a poll is logged here, once.
 
 use std::time::Duration;
 

@@ -21,6 +21,22 @@ pub(super) struct Inherited {
     until: Instant,
 }
 
+impl Inherited {
+    /// What a poll tells: nobody is believed to type any longer in a room of which it says who does, or that the user is
+    /// out of it. Gives the rooms in which that is over for want of news.
+    fn told_by(&mut self, poll: &store::Poll) -> HashSet<String> {
+        for room in &poll.rooms {
+            if room.typing.is_some() || room.section != Section::Join {
+                self.rooms.remove(&room.room_id);
+            }
+        }
+        if Instant::now() < self.until {
+            return HashSet::new();
+        }
+        std::mem::take(&mut self.rooms)
+    }
+}
+
 impl Poller {
     /// Remembers who typed when the process began, once.
     pub(super) async fn inherit_typing(&self) -> Result<(), store::Error> {
@@ -50,12 +66,7 @@ impl Poller {
     ) -> Result<(), store::Error> {
         let mut ended = HashSet::new();
         if let Some(inherited) = &mut *self.inherited() {
-            for room in poll.rooms.iter().filter(|room| room.typing.is_some()) {
-                inherited.rooms.remove(&room.room_id);
-            }
-            if Instant::now() >= inherited.until {
-                ended.extend(inherited.rooms.drain());
-            }
+            ended.extend(inherited.told_by(poll));
         }
         if after_outage {
             ended.extend(self.state.store.rooms_with_typing(self.account.account_id).await?);
@@ -75,5 +86,32 @@ impl Poller {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_types_in_a_room_that_was_left() {
+        let names = ["!stays:x", "!left:x", "!told:x"];
+        let rooms = names.iter().map(|name| String::from(*name)).collect();
+        let mut inherited = Inherited { rooms, until: Instant::now() + BELIEVED };
+        let left = RoomUpdate::empty("!left:x".to_owned(), Section::Leave);
+        let told = RoomUpdate {
+            typing: Some(bytes::Bytes::from_static(b"{}")),
+            ..RoomUpdate::empty("!told:x".to_owned(), Section::Join)
+        };
+        let poll = store::Poll { rooms: vec![left, told], ..store::Poll::default() };
+        assert!(inherited.told_by(&poll).is_empty(), "what was believed is believed for a while");
+
+        tokio::time::advance(BELIEVED).await;
+        let ended = inherited.told_by(&store::Poll::default());
+        assert_eq!(
+            ended,
+            HashSet::from(["!stays:x".to_owned()]),
+            "a room that was left stays left"
+        );
     }
 }

@@ -1,9 +1,13 @@
 //! Syncs beside the polls: questions about an account whose answers move no position.
 //!
-//! Synapse gives an answer of the last two minutes again to whoever asks the same. A short time to wait that was
-//! not asked for lately makes it another question.
+//! Synapse gives an answer of the last two minutes again to whoever asks the same. A time to wait that was not asked
+//! for lately makes it another question. It must not know what is asked: that is `auxiliary`'s, `migration`'s and
+//! `poison`'s business.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use form_urlencoded::Serializer;
 
@@ -15,15 +19,17 @@ pub(crate) fn aside<'a>(parameters: impl Iterator<Item = (&'a str, &'a str)>) ->
     Serializer::new(String::new())
         .extend_pairs(parameters)
         .append_pair("set_presence", "offline")
-        .append_pair("timeout", &unlike_any_other().to_string())
+        .append_pair("timeout", &unlike_any_other().as_millis().to_string())
         .finish()
 }
 
-/// A time to wait, in milliseconds.
-pub(crate) fn unlike_any_other() -> u64 {
-    static COUNTER: AtomicU64 = AtomicU64::new(0);
-    let begin = u64::try_from(now_ms()).unwrap_or(0) / 1_000;
-    (begin + COUNTER.fetch_add(1, Ordering::Relaxed)) % 250 + 1
+/// A time to wait: short, because a sync with a `since` may really take as long.
+pub(crate) fn unlike_any_other() -> Duration {
+    static ASKED: AtomicU64 = AtomicU64::new(0);
+    // Where the count begins depends on when it does: a restart must not repeat it.
+    let begin = now_ms().unsigned_abs() / 1_000;
+    let number = begin.wrapping_add(ASKED.fetch_add(1, Ordering::Relaxed));
+    Duration::from_millis(number % 250 + 1)
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::{AccessToken, Address, Error, HOP_HEADER, client_config, response};
+use super::{AccessToken, Address, Error, HOP_HEADER, OnBehalfOf, client_config, response};
 
 /// Every byte that RFC 3986 does not call unreserved.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -69,6 +69,8 @@ pub(crate) struct SyncQuery {
     pub(crate) set_presence: &'static str,
     /// Whether the state after each timeline is wanted instead of that before it, if the homeserver can (MSC4222).
     pub(crate) use_state_after: bool,
+    /// The client that it is made for.
+    pub(crate) on_behalf_of: OnBehalfOf,
 }
 
 impl Client {
@@ -108,7 +110,7 @@ impl Client {
         } else {
             FIRST_SYNC
         };
-        self.get(Some(token), &sync_path(query), patience).await
+        self.get_as(Some(token), &sync_path(query), &query.on_behalf_of, patience).await
     }
 
     /// `GET /_matrix/client/v3/sync` with a query of the caller's, for an answer that is no poll's.
@@ -197,8 +199,21 @@ impl Client {
         path_and_query: &str,
         patience: Duration,
     ) -> Result<Bytes, Error> {
+        self.get_as(token, path_and_query, &OnBehalfOf::default(), patience).await
+    }
+
+    async fn get_as(
+        &self,
+        token: Option<&AccessToken>,
+        path_and_query: &str,
+        on_behalf_of: &OnBehalfOf,
+        patience: Duration,
+    ) -> Result<Bytes, Error> {
         let url = self.url(path_and_query)?;
         let mut request = self.http.get(url).header(HOP_HEADER, "1");
+        for (name, value) in on_behalf_of.headers() {
+            request = request.header(name, value);
+        }
         if let Some(token) = token {
             request = request.header(AUTHORIZATION, token.to_header()?);
         }
@@ -277,6 +292,7 @@ mod tests {
             timeout: Duration::from_secs(30),
             set_presence: "offline",
             use_state_after: true,
+            on_behalf_of: OnBehalfOf::default(),
         };
         assert_eq!(
             sync_path(&query),

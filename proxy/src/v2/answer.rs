@@ -1,4 +1,6 @@
 //! What an answer says: gathered from the store, not yet written.
+//!
+//! Neighbours: `sync` decides when, `views` fill the rooms, `write` puts it into JSON.
 
 use std::sync::Arc;
 
@@ -145,6 +147,7 @@ pub(super) async fn changed_rooms(
     requester: &Requester,
     since: Position,
     wishes: &Wishes,
+    look_back: &LookBack,
     full_state: bool,
 ) -> Result<(Position, Vec<RoomView>), Error> {
     let filter = &*wishes.filter;
@@ -156,7 +159,7 @@ pub(super) async fn changed_rooms(
     if full_state {
         add_unchanged(state, requester, since, filter, &mut wanted).await?;
     }
-    let views = load(state, requester, wanted, wishes, &LookBack::default(), pos).await?;
+    let views = load(state, requester, wanted, wishes, look_back, pos).await?;
     Ok((pos, views.into_iter().filter(|view| full_state || has_news(view, filter)).collect()))
 }
 

@@ -16,7 +16,7 @@ use crate::{
     filter::{EventFormat, Filter},
     json::{self, Object, ObjectWriter},
     state::State,
-    upstream,
+    sync_reply, upstream,
     views::EventFields,
 };
 
@@ -72,7 +72,7 @@ async fn try_fetch(
         EventFormat::Federation => "federation",
     };
     let list = auxiliary::sync_with_state(state, token, &LIST.replace("FORMAT", format)).await?;
-    let list: HashMap<String, &RawValue> = left_rooms(&list).into_iter().collect();
+    let list: HashMap<String, &RawValue> = sync_reply::rooms(&list, "leave").into_iter().collect();
     let listed: HashSet<String> = list.keys().cloned().collect();
     let known: HashSet<&str> = known.iter().map(|room| room.room_id.as_str()).collect();
     let unknown: Vec<&str> = listed
@@ -84,7 +84,7 @@ async fn try_fetch(
     if !unknown.is_empty() {
         let asked = narrowed(&filter.raw, &unknown);
         let reply = auxiliary::sync_with_state(state, token, &asked).await?;
-        rooms = left_rooms(&reply)
+        rooms = sync_reply::rooms(&reply, "leave")
             .into_iter()
             .filter(|(room_id, _)| unknown.contains(&room_id.as_str()))
             .map(|(room_id, entry)| {
@@ -102,24 +102,9 @@ async fn try_fetch(
     Ok(Archive { listed: Some(listed), rooms })
 }
 
-/// `rooms.leave` of a sync reply.
-fn left_rooms(reply: &[u8]) -> Vec<(String, &RawValue)> {
-    let rooms = || {
-        let reply = Object::parse(std::str::from_utf8(reply).ok()?).ok()?;
-        let rooms = Object::parse(reply.get("rooms")?.get()).ok()?;
-        Object::parse(rooms.get("leave")?.get()).ok()
-    };
-    let rooms = rooms();
-    rooms.iter().flat_map(Object::members).map(|(id, entry)| (id.into_owned(), entry)).collect()
-}
-
 /// The events of a part of a room.
 fn events<'a>(entry: &'a RawValue, part: &str) -> Vec<&'a RawValue> {
-    let list = || {
-        let entry = Object::parse(entry.get()).ok()?;
-        json::list(Object::parse(entry.get(part)?.get()).ok()?.get("events")?)
-    };
-    list().unwrap_or_default()
+    Object::of(entry).map(|entry| sync_reply::events(entry.get(part))).unwrap_or_default()
 }
 
 fn create_event(entry: &RawValue) -> Option<&RawValue> {
@@ -143,7 +128,7 @@ fn with_create_event(entry: &RawValue, create: &RawValue) -> Option<String> {
         out.extend_from_slice(event.get().as_bytes());
     });
     object.end();
-    let parsed = Object::parse(entry.get()).ok()?;
+    let parsed = Object::of(entry)?;
     let mut out = Vec::with_capacity(entry.get().len() + create.get().len());
     parsed.write_replacing("state", &new_state, &mut out);
     // It was put together from text.
@@ -164,14 +149,14 @@ fn narrowed(raw: &str, room_ids: &[&str]) -> String {
     filter.raw("presence", nothing);
     filter.raw("account_data", nothing);
     let mut room = ObjectWriter::new(filter.key("room"));
-    let parsed = parsed.as_ref().and_then(|filter| Object::parse(filter.get("room")?.get()).ok());
+    let parsed = parsed.as_ref().and_then(|filter| filter.object("room"));
     for (name, value) in parsed.iter().flat_map(Object::members) {
         if !["rooms", "not_rooms", "include_leave"].contains(&&*name) {
             room.raw(&name, value.get().as_bytes());
         }
     }
     room.raw("include_leave", b"true");
-    json::write_list(room_ids, room.key("rooms"), |room_id, out| json::write_string(room_id, out));
+    room.raw("rooms", json::strings(room_ids).as_bytes());
     room.end();
     filter.end();
     // It was put together from text.

@@ -14,10 +14,11 @@ use serde_json::value::RawValue;
 use crate::{
     auth::Requester,
     auxiliary,
-    error::Error,
+    error::{Error, causes},
     filter::{EventFormat, Filter},
     json::{self, Object},
     state::State,
+    sync_reply, upstream,
     views::{EventFields, RoomView},
 };
 
@@ -70,7 +71,16 @@ impl Pdus {
         }
         for (view, wanted) in &mut wanted {
             if let (false, Some(room)) = (wanted.is_empty(), rooms.0.get(room_id(view))) {
-                pdus.page_back(state, requester, room_id(view), wanted, room).await?;
+                match pdus.page_back(state, requester, room_id(view), wanted, room).await {
+                    Ok(()) => {}
+                    Err(error) if error.is_retryable() || error.is_unknown_token() => {
+                        return Err(error.into());
+                    }
+                    // The user is out of the room for good: a client that got this would ask for ever.
+                    Err(error) => {
+                        tracing::info!(error = %causes(&error), "cannot look further back");
+                    }
+                }
             }
             if !wanted.is_empty() {
                 let (room_id, events) = (room_id(view), wanted.len());
@@ -91,8 +101,8 @@ impl Pdus {
     fn take_all(&mut self, wanted: &mut [(&RoomView, HashSet<String>)], rooms: &Rooms<'_>) {
         for (view, wanted) in wanted {
             if let Some(room) = rooms.0.get(room_id(view)) {
-                self.take(wanted, events(room, "state"));
-                self.take(wanted, events(room, "timeline"));
+                self.take(wanted, sync_reply::events(room.get("state")));
+                self.take(wanted, sync_reply::events(room.get("timeline")));
             }
         }
     }
@@ -114,8 +124,8 @@ impl Pdus {
         room_id: &str,
         wanted: &mut HashSet<String>,
         room: &Object<'_>,
-    ) -> Result<(), Error> {
-        let timeline = room.get("timeline").and_then(|raw| Object::parse(raw.get()).ok());
+    ) -> Result<(), upstream::Error> {
+        let timeline = room.object("timeline");
         let start = timeline.as_ref().and_then(|timeline| timeline.get("prev_batch"));
         let mut from = start.and_then(json::text).map(std::borrow::Cow::into_owned);
         for _ in 0..MOST_PAGES {
@@ -128,8 +138,7 @@ impl Pdus {
             ];
             let upstream = &state.upstream;
             let reply = upstream.messages(&requester.access_token, room_id, &parameters).await?;
-            let page = std::str::from_utf8(&reply).ok().and_then(|text| Object::parse(text).ok());
-            let Some(page) = page else { return Ok(()) };
+            let Some(page) = Object::read(&reply) else { return Ok(()) };
             self.take(wanted, page.get("chunk").and_then(json::list).unwrap_or_default());
             if wanted.is_empty() {
                 return Ok(());
@@ -145,27 +154,17 @@ struct Rooms<'a>(HashMap<String, Object<'a>>);
 
 impl<'a> Rooms<'a> {
     fn read(reply: &'a [u8]) -> Self {
-        let sections = || {
-            let reply = Object::parse(std::str::from_utf8(reply).ok()?).ok()?;
-            Object::parse(reply.get("rooms")?.get()).ok()
-        };
-        let sections = sections();
+        let sections = sync_reply::sections(reply);
         let mut rooms = HashMap::new();
         for (_, section) in sections.iter().flat_map(Object::members) {
-            let Ok(section) = Object::parse(section.get()) else { continue };
-            for (room_id, room) in section.members() {
-                if let Ok(room) = Object::parse(room.get()) {
+            for (room_id, room) in Object::of(section).iter().flat_map(Object::members) {
+                if let Some(room) = Object::of(room) {
                     rooms.insert(room_id.into_owned(), room);
                 }
             }
         }
         Self(rooms)
     }
-}
-
-fn events<'a>(room: &Object<'a>, name: &str) -> Vec<&'a RawValue> {
-    let list = || json::list(Object::parse(room.get(name)?.get()).ok()?.get("events")?);
-    list().unwrap_or_default()
 }
 
 fn room_id(view: &RoomView) -> &str {
@@ -186,11 +185,8 @@ fn wanted_of(view: &RoomView) -> HashSet<String> {
 }
 
 fn rooms_filter(room_ids: &[&str]) -> String {
-    let mut filter = br#"{"event_format":"federation","presence":{"types":[]},"account_data":{"types":[]},"room":{"rooms":"#.to_vec();
-    json::write_list(room_ids, &mut filter, |room_id, out| json::write_string(room_id, out));
-    filter.extend_from_slice(
-        br#","include_leave":true,"timeline":{"limit":100},"ephemeral":{"types":[]},"account_data":{"types":[]}}}"#,
-    );
-    // Room IDs are text, and so is the rest.
-    String::from_utf8_lossy(&filter).into_owned()
+    format!(
+        r#"{{"event_format":"federation","presence":{{"types":[]}},"account_data":{{"types":[]}},"room":{{"rooms":{},"include_leave":true,"timeline":{{"limit":100}},"ephemeral":{{"types":[]}},"account_data":{{"types":[]}}}}}}"#,
+        json::strings(room_ids)
+    )
 }

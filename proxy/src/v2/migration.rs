@@ -13,7 +13,7 @@
 //!
 //! Neighbours: `sync` alone.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc};
 
 use hyper::{Response, StatusCode};
 use serde_json::value::RawValue;
@@ -52,9 +52,10 @@ pub(super) async fn begin(
     let query = SyncQuery {
         since: Some(since.to_owned()),
         filter: NOTHING.to_owned(),
-        timeout: Duration::from_millis(unlike_any_other()),
+        timeout: unlike_any_other(),
         set_presence: "offline",
         use_state_after: false,
+        on_behalf_of: requester.device.on_behalf_of(),
     };
     match state.upstream.sync(&requester.access_token, &query).await {
         Ok(_) => Ok(true),
@@ -94,9 +95,8 @@ pub(super) async fn answer(
     let next_batch = SyncToken::Batch { pos, device: device.device_nid, inbox: inbox_seq, members };
 
     let invalid = || Error::from(upstream::Error::InvalidBody);
-    let text = std::str::from_utf8(&reply).map_err(|_| invalid())?;
-    let reply = Object::parse(text).map_err(|_| invalid())?;
-    let mut out = Vec::with_capacity(text.len());
+    let told = Object::read(&reply).ok_or_else(invalid)?;
+    let mut out = Vec::with_capacity(reply.len());
     let mut object = ObjectWriter::new(&mut out);
     json::write_string(
         &next_batch.mint(&state.tokens, account.account_id),
@@ -109,7 +109,7 @@ pub(super) async fn answer(
         });
         to_device.end();
     }
-    for (key, value) in reply.members() {
+    for (key, value) in told.members() {
         match &*key {
             "next_batch" | "to_device" => {}
             "rooms" if !later.is_empty() => rooms_without(value, &later, object.key("rooms")),
@@ -149,7 +149,7 @@ fn rooms_without(rooms: &RawValue, unwanted: &HashSet<String>, out: &mut Vec<u8>
 
 /// Writes an object with each value as `write` would have it; anything else as it is.
 fn edit(value: &RawValue, out: &mut Vec<u8>, mut write: impl FnMut(&str, &RawValue, &mut Vec<u8>)) {
-    let Ok(object) = Object::parse(value.get()) else {
+    let Some(object) = Object::of(value) else {
         return out.extend_from_slice(value.get().as_bytes());
     };
     let mut writer = ObjectWriter::new(out);
@@ -160,12 +160,11 @@ fn edit(value: &RawValue, out: &mut Vec<u8>, mut write: impl FnMut(&str, &RawVal
 }
 
 fn events_without(events: &RawValue, unwanted: &HashSet<String>, out: &mut Vec<u8>) {
-    let Ok(list) = serde_json::from_str::<Vec<&RawValue>>(events.get()) else {
+    let Some(list) = json::list(events) else {
         return out.extend_from_slice(events.get().as_bytes());
     };
     let kept = list.into_iter().filter(|event| {
-        let event = Object::parse(event.get()).ok();
-        let id = event.and_then(|event| event.get("event_id")).and_then(json::text);
+        let id = Object::of(event).and_then(|event| event.get("event_id")).and_then(json::text);
         !id.is_some_and(|id| unwanted.contains(&*id))
     });
     write_list(kept, out, |event, out| out.extend_from_slice(event.get().as_bytes()));

@@ -1,4 +1,7 @@
 //! The query parameters of `GET /sync`, with the answers that Synapse gives to odd ones.
+//! <https://spec.matrix.org/v1.16/client-server-api/#get_matrixclientv3sync_request>
+//!
+//! Pure: what a filter says is read in `filters`, what a `since` stands for in `sync`.
 
 use std::time::Duration;
 

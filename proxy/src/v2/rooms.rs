@@ -1,4 +1,4 @@
-//! Which rooms an answer lists, where, and how much of each.
+//! Which rooms an answer lists, where, and how much of each. Pure: what is in the rooms is `views`' business.
 
 use store::{ChangedRoom, Position, RoomHead, Section};
 
@@ -41,7 +41,7 @@ pub(super) fn anew(heads: Vec<RoomHead>, lost: Position, filter: &RoomFilter) ->
 fn is_listed(head: &RoomHead, filter: &RoomFilter) -> bool {
     match head.section {
         Section::Join => filter.admits(&head.room_id),
-        Section::Invite | Section::Knock => true,
+        Section::Invite | Section::Knock => !head.forgotten,
         Section::Leave => {
             (filter.include_leave || head.kicked) && !head.forgotten && filter.admits(&head.room_id)
         }

@@ -6,7 +6,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use hyper::{Response, StatusCode, http::request::Parts};
 use store::{AccountId, InboxSeq, Position, RoomNid, Section};
 use tokio::{sync::mpsc, time::Instant};
@@ -15,16 +14,17 @@ use crate::{
     account::{KnownMembers, MemoryId},
     auth::{self, Requester},
     auth_header,
-    body::{self, Body, BoxError},
+    body::{self, Body},
     clock::now_ms,
-    error::{Error, causes, json_response},
+    error::{Error, json_response},
     event_json::is_offline,
-    json::{self, ObjectWriter},
+    json::ObjectWriter,
     patience::{DATABASE_GRACE, patiently},
+    peer::Peer,
     state::State,
     sync_token::SyncToken,
     token::{self, TokenError},
-    upstream::AccessToken,
+    upstream::{AccessToken, OnBehalfOf},
     views::{LookBack, RoomView, Wanted},
 };
 
@@ -34,21 +34,25 @@ use super::{
     federation::Pdus,
     filters, migration,
     request::SyncRequest,
+    room_stream::RoomStream,
     rooms,
     write::Writer,
 };
 
 /// How long a client waits for an account's first poll.
 const FIRST_POLL: Duration = Duration::from_mins(10);
-/// Rooms that are loaded and written at once in an initial answer.
-const CHUNK: usize = 32;
 
 /// Answers a request.
-pub(crate) async fn handle(state: &Arc<State>, parts: Parts) -> Result<Response<Body>, Error> {
+pub(crate) async fn handle(
+    state: &Arc<State>,
+    parts: Parts,
+    peer: Peer,
+) -> Result<Response<Body>, Error> {
     let access_token = auth_header::access_token(&parts, true)?;
     let started = Instant::now();
     let early = started + DATABASE_GRACE;
     let requester = patiently(early, || auth::identify(state, access_token.clone())).await?;
+    requester.device.seen(OnBehalfOf::of(&parts.headers, peer));
     // What is wrong with a request is told only to those who may make one.
     let query = parts.uri.query().unwrap_or_default();
     let request = SyncRequest::parse(query)?;
@@ -196,6 +200,7 @@ impl Sync<'_> {
         let mut positions = self.requester.account.watch();
         let mut inbox = self.requester.device.watch_inbox();
         let mut shutting_down = self.state.shutting_down.clone();
+        let look_back = LookBack::default();
         loop {
             let pos = *positions.borrow_and_update();
             inbox.borrow_and_update();
@@ -210,6 +215,7 @@ impl Sync<'_> {
                     self.requester,
                     since,
                     self.wishes,
+                    &look_back,
                     full_state,
                 );
                 found.await?
@@ -354,7 +360,8 @@ impl Sync<'_> {
     }
 }
 
-const SECTIONS: [(Section, &str); 4] = [
+/// The sections of an answer, in order.
+pub(super) const SECTIONS: [(Section, &str); 4] = [
     (Section::Join, "join"),
     (Section::Invite, "invite"),
     (Section::Knock, "knock"),
@@ -372,7 +379,7 @@ fn members_of(requester: &Requester, token: Option<SyncToken>) -> MemoryId {
 }
 
 /// The members that rooms tell of, in their state or in their timeline.
-fn members_told(views: &[RoomView]) -> impl Iterator<Item = (RoomNid, &str)> {
+pub(super) fn members_told(views: &[RoomView]) -> impl Iterator<Item = (RoomNid, &str)> {
     views.iter().flat_map(|view| {
         let nid = view.wanted.head.room_nid;
         let state = view.state.iter().filter(|event| event.event_type == "m.room.member");
@@ -382,89 +389,4 @@ fn members_told(views: &[RoomView]) -> impl Iterator<Item = (RoomNid, &str)> {
         let users = state.map(|event| event.state_key.as_str()).chain(in_timeline);
         users.map(move |user_id| (nid, user_id))
     })
-}
-
-/// The rooms of an initial answer on their way.
-struct RoomStream {
-    state: Arc<State>,
-    requester: Requester,
-    wishes: Wishes,
-    /// What the client will know of members when it has the answer.
-    members: MemoryId,
-    look_back: LookBack,
-    pos: Position,
-    archive: Archive,
-    sender: mpsc::Sender<Result<Bytes, BoxError>>,
-}
-
-impl RoomStream {
-    /// Sends `head`, then all rooms by section, then the end. Breaks off when the client is gone; an
-    /// error breaks the answer off too, so that no client takes a part for the whole.
-    async fn send(self, head: Vec<u8>, wanted: Vec<Wanted>) {
-        if let Err(error) = self.try_send(head, wanted).await {
-            tracing::warn!(error = %causes(&error), "an initial sync broke off");
-            let _ = self.sender.send(Err(Box::new(error))).await;
-        }
-    }
-
-    async fn try_send(&self, head: Vec<u8>, mut wanted: Vec<Wanted>) -> Result<(), Error> {
-        let mut out = head;
-        let mut any_section = false;
-        let mut known = KnownMembers::default();
-        for (section, name) in SECTIONS {
-            let listed: Vec<Wanted> =
-                wanted.extract_if(.., |room| room.head.section == section).collect();
-            let archived = match section {
-                Section::Leave => self.archive.rooms.as_slice(),
-                _ => &[],
-            };
-            if listed.is_empty() && archived.is_empty() {
-                continue;
-            }
-            out.extend_from_slice(if any_section { b"}," } else { br#","rooms":{"# });
-            any_section = true;
-            json::write_string(name, &mut out);
-            out.extend_from_slice(b":{");
-            let mut any_room = false;
-            for chunk in listed.chunks(CHUNK) {
-                let views = answer::load(
-                    &self.state,
-                    &self.requester,
-                    chunk.to_vec(),
-                    &self.wishes,
-                    &self.look_back,
-                    self.pos,
-                );
-                let views = views.await?;
-                known.extend(members_told(&views));
-                let filter = &self.wishes.filter;
-                let pdus = Pdus::fetch(&self.state, &self.requester, filter, &views).await?;
-                let writer = Writer::new(&self.state, &self.requester, &self.wishes, self.pos)
-                    .with_pdus(&pdus);
-                for view in views {
-                    if std::mem::replace(&mut any_room, true) {
-                        out.push(b',');
-                    }
-                    json::write_string(&view.wanted.head.room_id, &mut out);
-                    out.push(b':');
-                    writer.room(&view, &mut out);
-                }
-                if self.sender.send(Ok(std::mem::take(&mut out).into())).await.is_err() {
-                    return Ok(());
-                }
-            }
-            for (room_id, entry) in archived {
-                if std::mem::replace(&mut any_room, true) {
-                    out.push(b',');
-                }
-                json::write_string(room_id, &mut out);
-                out.push(b':');
-                out.extend_from_slice(entry.as_bytes());
-            }
-        }
-        self.requester.device.known_members.keep(self.members, known);
-        out.extend_from_slice(if any_section { b"}}}" } else { b"}" });
-        let _ = self.sender.send(Ok(out.into())).await;
-        Ok(())
-    }
 }

@@ -30,7 +30,9 @@ use crate::{
     error::{Error, json_response},
     json::{ObjectWriter, write_string},
     patience::{DATABASE_GRACE, patiently},
+    peer::Peer,
     state::State,
+    upstream::OnBehalfOf,
 };
 
 /// How long a request waits for the first poll of its account, whatever its timeout says. The poll
@@ -57,6 +59,7 @@ pub(crate) async fn handle(
     state: &Arc<State>,
     parts: Parts,
     body: Incoming,
+    peer: Peer,
 ) -> Result<Response<Body>, Error> {
     let arrived = Instant::now();
     let query = Query::parse(parts.uri.query());
@@ -65,6 +68,7 @@ pub(crate) async fn handle(
     let give_up = arrived + timeout + DATABASE_GRACE;
     let token = access_token(&parts, false)?;
     let mut requester = patiently(give_up, || authenticate(state, token.clone())).await?;
+    requester.device.seen(OnBehalfOf::of(&parts.headers, peer));
     let body = read_limited(body, state.config.max_request_bytes).await?;
     let call = Call { query, body, arrived };
     loop {

@@ -59,8 +59,7 @@ impl EventFields {
 
     /// Reads an event that has duplicated keys, of which the last counts.
     fn read_oddity(body: &[u8]) -> Self {
-        let object = std::str::from_utf8(body).ok().and_then(|text| Object::parse(text).ok());
-        let Some(object) = object else { return Self::default() };
+        let Some(object) = Object::read(body) else { return Self::default() };
         Self::of(
             object.get("event_id"),
             object.get("type"),
@@ -81,7 +80,7 @@ impl EventFields {
             |raw: Option<&RawValue>| raw.and_then(json::text).map(std::borrow::Cow::into_owned);
         let has_url = content
             .filter(|content| content.get().contains("\"url\""))
-            .and_then(|content| Object::parse(content.get()).ok()?.get("url"))
+            .and_then(|content| Object::of(content)?.get("url"))
             .is_some_and(|url| url.get().starts_with('"'));
         Self {
             event_id: owned(event_id).unwrap_or_default(),

@@ -11,7 +11,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -31,7 +31,7 @@ use crate::{
     ingest::parse_event,
     json::{self, Object},
     state::State,
-    upstream,
+    sync_reply, upstream,
 };
 
 use super::{EventFields, Extent, RoomView, TimelineView, View};
@@ -47,13 +47,18 @@ const NOWHERE: Place = Place { pos: Position(0), ord: 0 };
 
 const CREATE: &str = "m.room.create";
 
-/// What is left of the rooms that an answer may look for upstream.
-#[derive(Debug)]
-pub(crate) struct LookBack(AtomicUsize);
+/// The rooms that an answer has looked for upstream: each once, however often the answer is put together anew while
+/// its client waits, for what comes meanwhile is in the account stream.
+#[derive(Debug, Default)]
+pub(crate) struct LookBack(Mutex<HashSet<RoomNid>>);
 
-impl Default for LookBack {
-    fn default() -> Self {
-        Self(AtomicUsize::new(MOST_ROOMS))
+impl LookBack {
+    /// Takes those of the rooms that may be looked for.
+    fn take<'a>(&self, rooms: impl Iterator<Item = &'a mut RoomView>) -> Vec<&'a mut RoomView> {
+        let mut asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        rooms
+            .filter(|room| asked.len() < MOST_ROOMS && asked.insert(room.wanted.head.room_nid))
+            .collect()
     }
 }
 
@@ -74,14 +79,10 @@ pub(super) async fn fill(
     view: &View<'_>,
     now: Position,
 ) -> Result<(), Error> {
-    let mut open: Vec<&mut RoomView> =
-        views.iter_mut().filter(|room| is_short(room, view)).collect();
-    let left = view.look_back.0.load(Ordering::Relaxed);
-    open.truncate(left);
+    let mut open = view.look_back.take(views.iter_mut().filter(|room| is_short(room, view)));
     if open.is_empty() {
         return Ok(());
     }
-    view.look_back.0.store(left - open.len(), Ordering::Relaxed);
     let rooms: Vec<&str> = open.iter().map(|room| room.wanted.head.room_id.as_str()).collect();
     let filter = filter(&rooms, view)?;
     let asked = auxiliary::sync_with_state(state, &requester.access_token, &filter);
@@ -253,15 +254,13 @@ fn filter(rooms: &[&str], view: &View<'_>) -> Result<String, Error> {
 
 /// The joined rooms of a reply.
 fn read(reply: &[u8], filter: &EventFilter) -> HashMap<String, Told> {
-    let reply = std::str::from_utf8(reply).ok().and_then(|text| Object::parse(text).ok());
-    let join = reply.and_then(|reply| member(&member(&reply, "rooms")?, "join"));
-    let rooms = join.iter().flat_map(Object::members);
-    rooms.filter_map(|(room_id, raw)| Some((room_id.into_owned(), room(raw, filter)?))).collect()
+    let rooms = sync_reply::rooms(reply, "join").into_iter();
+    rooms.filter_map(|(room_id, raw)| Some((room_id, room(raw, filter)?))).collect()
 }
 
 fn room(raw: &RawValue, filter: &EventFilter) -> Option<Told> {
-    let room = Object::parse(raw.get()).ok()?;
-    let timeline = member(&room, "timeline")?;
+    let room = Object::of(raw)?;
+    let timeline = room.object("timeline")?;
     let received_at = now_ms();
     let events = events(&timeline, received_at)?
         .into_iter()
@@ -279,7 +278,7 @@ fn room(raw: &RawValue, filter: &EventFilter) -> Option<Told> {
         })
         .filter(|(_, fields)| filter.admits(fields.seen()))
         .collect();
-    let state = member(&room, "state").and_then(|state| self::events(&state, received_at));
+    let state = room.object("state").and_then(|state| self::events(&state, received_at));
     Some(Told {
         events,
         limited: timeline.get("limited").is_some_and(|limited| limited.get() == "true"),
@@ -288,13 +287,9 @@ fn room(raw: &RawValue, filter: &EventFilter) -> Option<Told> {
     })
 }
 
-fn member<'a>(object: &Object<'a>, key: &str) -> Option<Object<'a>> {
-    Object::parse(object.get(key)?.get()).ok()
-}
-
 /// The events of `{"events": […]}`; those that cannot be read are left out.
 fn events(section: &Object<'_>, received_at: i64) -> Option<Vec<store::Event>> {
-    let raws: Vec<&RawValue> = serde_json::from_str(section.get("events")?.get()).ok()?;
+    let raws = json::list(section.get("events")?)?;
     Some(raws.into_iter().filter_map(|raw| parse_event(raw, received_at).ok()).collect())
 }
 

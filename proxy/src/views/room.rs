@@ -1,4 +1,4 @@
-//! Everything that a view holds of a room, for many rooms at once.
+//! Everything that a view holds of a room, for many rooms at once: timeline, state, account data, receipts.
 
 use std::collections::HashMap;
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use store::{Place, Position, RoomNid, Section, StateEvent, StateQuery, StateSelection};
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
     account::members,
@@ -181,6 +182,8 @@ async fn learn_missing(
     found: &HashMap<RoomNid, Vec<StateEvent>>,
 ) -> bool {
     let mut learnt = false;
+    // For all rooms together, however many there are.
+    let patience = Instant::now() + LEARNING;
     for room in rooms {
         let nid = room.head.room_nid;
         let known: HashSet<&str> =
@@ -193,7 +196,7 @@ async fn learn_missing(
         }
         let room_id = &room.head.room_id;
         let completed = members::complete(state, requester, &room.head);
-        match tokio::time::timeout(LEARNING, completed).await {
+        match timeout_at(patience, completed).await {
             Ok(Ok(())) => learnt = true,
             Ok(Err(error)) => {
                 tracing::warn!(error = %causes(&error), %room_id, "could not learn who speaks");

@@ -1,4 +1,9 @@
-//! The rooms of a poll: `room_updates`, `timeline_events`, the head and its undo, `account_rooms`.
+//! The rooms of a poll: what each is to the account from now on, and writing that down: `room_updates`,
+//! `timeline_events` with what they copy and the gaps before them, the head and its undo.
+//!
+//! Part of [`ingest`](super::ingest), in its transaction. `account_rooms` has a file of its own.
+
+mod account_rooms;
 
 use std::collections::{HashMap, HashSet};
 
@@ -446,146 +451,5 @@ impl Rooms<'_> {
             .await?;
         }
         Ok(())
-    }
-
-    /// What the poll says of each room's latest values; what it does not mention stays.
-    async fn write_account_rooms(&self, tx: &Tx, planned: &[Planned<'_>]) -> Result<(), Error> {
-        let mut rows = AccountRoomRows::default();
-        for room in planned {
-            rows.push(room);
-        }
-        tx.execute(
-            "-- write_rooms::write_account_rooms
-            INSERT INTO account_rooms AS h (
-                account_id, room_nid, section, segment_pos, kicked,
-                notification_count, highlight_count, thread_counts,
-                heroes, joined_member_count, invited_member_count, summary_pos,
-                stripped_state, typing, typing_pos
-            )
-            SELECT
-                $1, t.room_nid, t.section, $2::BIGINT, t.kicked,
-                COALESCE(t.notification_count, 0), COALESCE(t.highlight_count, 0), t.thread_counts,
-                t.heroes, t.joined, t.invited, $2::BIGINT,
-                t.stripped_state, t.typing, CASE WHEN t.typing IS NULL THEN 0 ELSE $2::BIGINT END
-            FROM UNNEST(
-                $3::BIGINT[], $4::SMALLINT[], $5::BOOLEAN[],
-                $6::BIGINT[], $7::BIGINT[], $8::BYTEA[],
-                $9::BYTEA[], $10::BIGINT[], $11::BIGINT[],
-                $12::BYTEA[], $13::BYTEA[]
-            ) AS t (
-                room_nid, section, kicked,
-                notification_count, highlight_count, thread_counts,
-                heroes, joined, invited,
-                stripped_state, typing
-            )
-            ON CONFLICT (account_id, room_nid) DO UPDATE
-            SET section = EXCLUDED.section,
-                segment_pos = CASE
-                    WHEN EXCLUDED.room_nid = ANY($14) THEN EXCLUDED.segment_pos
-                    ELSE h.segment_pos
-                END,
-                members_complete = h.members_complete AND EXCLUDED.room_nid <> ALL($15),
-                forgotten = h.forgotten AND EXCLUDED.section = 3,
-                kicked = EXCLUDED.kicked,
-                notification_count = CASE
-                    WHEN EXCLUDED.room_nid = ANY($16) THEN EXCLUDED.notification_count
-                    ELSE h.notification_count
-                END,
-                highlight_count = CASE
-                    WHEN EXCLUDED.room_nid = ANY($16) THEN EXCLUDED.highlight_count
-                    ELSE h.highlight_count
-                END,
-                thread_counts = CASE
-                    WHEN EXCLUDED.room_nid = ANY($16) THEN EXCLUDED.thread_counts
-                    ELSE h.thread_counts
-                END,
-                heroes = COALESCE(EXCLUDED.heroes, h.heroes),
-                joined_member_count = COALESCE(EXCLUDED.joined_member_count, h.joined_member_count),
-                invited_member_count = COALESCE(EXCLUDED.invited_member_count, h.invited_member_count),
-                summary_pos = CASE
-                    WHEN EXCLUDED.heroes IS NULL
-                        AND EXCLUDED.joined_member_count IS NULL
-                        AND EXCLUDED.invited_member_count IS NULL
-                        THEN h.summary_pos
-                    ELSE EXCLUDED.summary_pos
-                END,
-                stripped_state = EXCLUDED.stripped_state,
-                typing = COALESCE(EXCLUDED.typing, h.typing),
-                typing_pos = GREATEST(EXCLUDED.typing_pos, h.typing_pos)",
-            &[
-                &self.account_id.0,
-                &self.pos.0,
-                &rows.nids,
-                &rows.sections,
-                &rows.kicked,
-                &rows.notification_counts,
-                &rows.highlight_counts,
-                &rows.thread_counts,
-                &rows.heroes,
-                &rows.joined,
-                &rows.invited,
-                &rows.stripped,
-                &rows.typing,
-                &rows.cut_nids,
-                &rows.anew_nids,
-                &rows.counted_nids,
-            ],
-        )
-        .await?;
-        Ok(())
-    }
-}
-
-/// The columns of the rows to write to `account_rooms`.
-#[derive(Default)]
-struct AccountRoomRows<'a> {
-    nids: Vec<i64>,
-    sections: Vec<i16>,
-    kicked: Vec<bool>,
-    notification_counts: Vec<Option<i64>>,
-    highlight_counts: Vec<Option<i64>>,
-    thread_counts: Vec<Option<&'a [u8]>>,
-    heroes: Vec<Option<&'a [u8]>>,
-    joined: Vec<Option<i64>>,
-    invited: Vec<Option<i64>>,
-    stripped: Vec<Option<&'a [u8]>>,
-    typing: Vec<Option<&'a [u8]>>,
-    /// Rooms whose timeline begins anew here.
-    cut_nids: Vec<i64>,
-    /// Rooms whose members are unknown again.
-    anew_nids: Vec<i64>,
-    /// Rooms whose unread counts came.
-    counted_nids: Vec<i64>,
-}
-
-impl<'a> AccountRoomRows<'a> {
-    fn push(&mut self, room: &'a Planned<'_>) {
-        let update = room.update;
-        let counts = update.counts.as_ref();
-        let cut = update.limited || room.newly_joined;
-        self.nids.push(room.nid.0);
-        self.sections.push(update.section.to_db());
-        self.kicked.push(update.kicked);
-        self.notification_counts.push(counts.map(|counts| counts.notification_count));
-        self.highlight_counts.push(counts.map(|counts| counts.highlight_count));
-        self.thread_counts.push(counts.and_then(|counts| counts.threads.as_deref()));
-        self.heroes.push(update.summary.heroes.as_deref());
-        self.joined.push(update.summary.joined_member_count);
-        self.invited.push(update.summary.invited_member_count);
-        self.stripped.push(update.stripped_state.as_deref());
-        self.typing.push(match update.section {
-            Section::Join => update.typing.as_deref(),
-            // Nobody types in a room that the user is not in.
-            _ => Some(b"{\"user_ids\":[]}"),
-        });
-        if cut {
-            self.cut_nids.push(room.nid.0);
-        }
-        if room.members_unknown {
-            self.anew_nids.push(room.nid.0);
-        }
-        if counts.is_some() {
-            self.counted_nids.push(room.nid.0);
-        }
     }
 }

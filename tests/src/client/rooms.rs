@@ -61,6 +61,15 @@ impl Client {
             .event_id()
     }
 
+    /// A text message in the thread of `root`. Returns its event ID.
+    pub async fn send_in_thread(&self, room_id: &str, root: &str, body: &str) -> String {
+        let content = json!({
+            "msgtype": "m.text", "body": body,
+            "m.relates_to": {"rel_type": "m.thread", "event_id": root},
+        });
+        self.send_event(room_id, "m.room.message", content).await.event_id()
+    }
+
     /// PUT `/send` of any event.
     pub async fn send_event(&self, room_id: &str, event_type: &str, content: Value) -> Reply {
         let action = format!("send/{}/{}", encode(event_type), transaction_id());

@@ -189,3 +189,38 @@ fn ids<'a>(reply: &'a Value, room_id: &str, list: &str) -> Vec<&'a str> {
     let events = events(&joined(reply, room_id)[list]);
     events.iter().map(|event| event["event_id"].as_str().unwrap()).collect()
 }
+
+/// Whose filter leaves nothing of a new room goes on waiting, and every poll has its answer put together anew.
+#[tokio::test]
+async fn a20_one_answer_asks_for_a_room_once() {
+    let stage = Stage::set().await;
+    let (homeserver, alice) = (&stage.homeserver, &stage.alice);
+    let filter =
+        json!({"room": {"timeline": {"types": ["m.room.message"]}, "state": {"types": []}}});
+    let first = first_sync(&alice.user_id, "!other:scripted", "s1", &["one"]);
+    homeserver.on_sync(None, &first);
+    let mut chain = alice.v2().filtered(filter);
+    chain.next().await;
+    homeserver.is_polled_with("s1").await;
+    let mut joins = first_sync(&alice.user_id, ROOM, "s2", &[]);
+    joins["rooms"]["join"][ROOM]["timeline"]["limited"] = json!(true);
+    homeserver.on_path(LOOKING_BACK, Canned::json(&joins));
+
+    let waiting = tokio::spawn(chain.request().timeout(20_000).send());
+    homeserver.on_sync(Some("s1"), &joins);
+    for n in 2..8 {
+        homeserver.is_polled_with(&format!("s{n}")).await;
+        let mut quiet = messages_in("!other:scripted", &format!("s{}", n + 1), &[]);
+        quiet["rooms"]["join"]["!other:scripted"]["unread_notifications"]["notification_count"] =
+            json!(n);
+        homeserver.on_sync(Some(&format!("s{n}")), &quiet);
+    }
+    homeserver.is_polled_with("s8").await;
+    homeserver.on_sync(Some("s8"), &messages_in(ROOM, "s9", &["at last"]));
+
+    let reply = waiting.await.unwrap().ok();
+    assert_eq!(messages(&reply, ROOM), ["at last"]);
+    let asked =
+        homeserver.seen().iter().filter(|seen| seen.target.starts_with(LOOKING_BACK)).count();
+    assert_eq!(asked, 1);
+}

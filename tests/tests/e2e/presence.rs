@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 #[tokio::test]
 async fn a15_c4_a_user_is_online_as_long_as_a_client_syncs_and_not_much_longer() {
     let lab = Lab::shared().await;
-    let (alice, bob, _room) = two_in_a_room(&lab).await;
+    let (alice, bob, _room) = lab.two_in_a_room().await;
     let mut hers = alice.v2();
     hers.next().await;
     bob.set_presence("unavailable", "in the lab").await.ok();
@@ -61,7 +61,7 @@ async fn a15_c4_a_user_is_online_as_long_as_a_client_syncs_and_not_much_longer()
 #[tokio::test]
 async fn a15_one_device_online_and_one_offline_is_online() {
     let lab = Lab::shared().await;
-    let (alice, bob, _room) = two_in_a_room(&lab).await;
+    let (alice, bob, _room) = lab.two_in_a_room().await;
     let laptop = lab.second_device(&bob).await;
     let offline = keeps_syncing(bob.sync().query("set_presence", "offline"));
     let online = keeps_syncing(laptop.sync().query("set_presence", "online"));
@@ -83,7 +83,7 @@ async fn a15_one_device_online_and_one_offline_is_online() {
 #[tokio::test]
 async fn b3_a_presence_that_was_set_is_not_overwritten_by_a_poll() {
     let lab = Lab::shared().await;
-    let (alice, bob, room) = two_in_a_room(&lab).await;
+    let (alice, bob, room) = lab.two_in_a_room().await;
     let mut his = bob.v2();
     his.next().await;
     let waiting =
@@ -119,7 +119,7 @@ async fn b3_a_presence_that_was_set_is_not_overwritten_by_a_poll() {
 #[tokio::test]
 async fn a100_an_initial_sync_lists_oneself_and_nobody_who_is_offline() {
     let lab = Lab::shared().await;
-    let (alice, bob, room) = two_in_a_room(&lab).await;
+    let (alice, bob, room) = lab.two_in_a_room().await;
     let carol = lab.user("carol").await;
     carol.join(&room).await.ok();
 
@@ -177,7 +177,7 @@ async fn a101_a_new_room_brings_the_presence_of_its_members() {
 #[tokio::test]
 async fn a100_presence_of_those_who_share_a_room_comes() {
     let lab = Lab::shared().await;
-    let (alice, bob, _room) = two_in_a_room(&lab).await;
+    let (alice, bob, _room) = lab.two_in_a_room().await;
     let mut chain = alice.v2();
     chain.next().await;
 
@@ -196,7 +196,7 @@ async fn a100_presence_of_those_who_share_a_room_comes() {
 #[tokio::test]
 async fn a15_a_client_that_syncs_as_offline_is_not_shown_online() {
     let lab = Lab::shared().await;
-    let (alice, bob, room) = two_in_a_room(&lab).await;
+    let (alice, bob, room) = lab.two_in_a_room().await;
     let mut his = bob.v2();
     let mut hers = alice.v2();
     hers.next().await;
@@ -243,11 +243,4 @@ fn keeps_syncing(request: SyncRequest) -> JoinHandle<()> {
             since = reply["next_batch"].as_str().map(str::to_owned);
         }
     })
-}
-
-async fn two_in_a_room(lab: &Lab) -> (Client, Client, String) {
-    let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
-    let room = alice.create_public_room().await;
-    bob.join(&room).await.ok();
-    (alice, bob, room)
 }

@@ -2,7 +2,7 @@
 //! the homeserver has tokens of another family under the same name, nothing is touched.
 
 use serde_json::{Value, json};
-use tests::client::{Client, encode};
+use tests::client::encode;
 use tests::lab::Lab;
 use tests::matchers::{joined, messages, timeline};
 use tests::scripted_homeserver::first_sync;
@@ -90,7 +90,7 @@ async fn b1_relations_take_sync_tokens() {
     let mut chain = alice.v2();
     let mut tokens = Vec::new();
     for text in ["one", "two", "three"] {
-        reply_in_thread(&alice, &room, &root, text).await;
+        alice.send_in_thread(&room, &root, text).await;
         chain.until_reply("the message", |reply| messages(reply, &room).contains(&text)).await;
         tokens.push(chain.since().to_owned());
     }
@@ -212,14 +212,6 @@ async fn a12_b1_another_users_token_is_refused_everywhere() {
     ] {
         request.send().await.refused(400, "M_UNKNOWN");
     }
-}
-
-async fn reply_in_thread(client: &Client, room_id: &str, root: &str, text: &str) {
-    let content = json!({
-        "msgtype": "m.text", "body": text,
-        "m.relates_to": {"rel_type": "m.thread", "event_id": root},
-    });
-    client.send_event(room_id, "m.room.message", content).await.ok();
 }
 
 fn prev_batch(reply: &Value, room_id: &str) -> String {

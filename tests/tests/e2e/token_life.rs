@@ -194,7 +194,7 @@ async fn b2_a_soft_logout_pauses_and_a_new_token_goes_on() {
 async fn a6_a_locked_account_is_told_so_and_loses_nothing() {
     let lab = Lab::shared().await;
     let (alice, bob, admin) =
-        (lab.user("alice").await, lab.user("bob").await, lab.synapse.admin().await);
+        (lab.user("alice").await, lab.user("bob").await, lab.administrator().await);
     let room = alice.create_public_room().await;
     bob.join(&room).await.ok();
     let mut chain = alice.v2();
@@ -246,7 +246,7 @@ async fn a6_a_locked_account_is_told_so_and_loses_nothing() {
 #[tokio::test]
 async fn a6_a_suspended_account_syncs() {
     let lab = Lab::shared().await;
-    let (alice, admin) = (lab.user("alice").await, lab.synapse.admin().await);
+    let (alice, admin) = (lab.user("alice").await, lab.administrator().await);
     let room = alice.create_public_room().await;
     let mut chain = alice.v2();
     chain.next().await;

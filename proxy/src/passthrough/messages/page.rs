@@ -6,8 +6,8 @@ use std::collections::HashSet;
 
 use serde_json::value::RawValue;
 
-use crate::json::{Object, text};
-use crate::passthrough::json_edit::{Edits, quoted};
+use crate::json::{self, Object, text};
+use crate::passthrough::json_edit::Edits;
 
 /// A page.
 pub(super) struct Page<'a> {
@@ -40,7 +40,7 @@ impl<'a> Page<'a> {
     pub(super) fn rewritten(&self, unwanted: &HashSet<String>, start: Option<&str>) -> String {
         let mut edits = Edits::of(self.text);
         if let (Some(value), Some(start)) = (self.start, start) {
-            edits.replace(value, quoted(start));
+            edits.replace(value, json::string(start));
         }
         let kept: Vec<&str> = self
             .events
@@ -56,8 +56,7 @@ impl<'a> Page<'a> {
 }
 
 fn is_in(event: &RawValue, ids: &HashSet<String>) -> bool {
-    let event = Object::parse(event.get()).ok();
-    let id = event.and_then(|event| event.get("event_id")).and_then(text);
+    let id = Object::of(event).and_then(|event| event.get("event_id")).and_then(text);
     id.is_some_and(|id| ids.contains(id.as_ref()))
 }
 

@@ -42,11 +42,8 @@ impl Poller {
 /// Only receipts of these rooms, and account data of all: Synapse, when asked for certain rooms, leaves out what does
 /// not name its room itself.
 fn filter(room_ids: &[String]) -> String {
-    let mut filter =
-        br#"{"presence":{"types":[]},"account_data":{"types":[]},"room":{"timeline":{"types":[]},"state":{"types":[]},"ephemeral":{"types":["m.receipt"],"rooms":"#
-            .to_vec();
-    json::write_list(room_ids, &mut filter, |room_id, out| json::write_string(room_id, out));
-    filter.extend_from_slice(b"}}}");
-    // Room IDs are text, and so is the rest.
-    String::from_utf8_lossy(&filter).into_owned()
+    format!(
+        r#"{{"presence":{{"types":[]}},"account_data":{{"types":[]}},"room":{{"timeline":{{"types":[]}},"state":{{"types":[]}},"ephemeral":{{"types":["m.receipt"],"rooms":{}}}}}}}"#,
+        json::strings(room_ids)
+    )
 }

@@ -227,15 +227,10 @@ fn current_users(current: &Ignored) -> BTreeSet<String> {
 }
 
 fn filter(room_ids: &[String]) -> String {
-    let mut filter =
-        br#"{"presence":{"types":[]},"account_data":{"types":[]},"room":{"rooms":"#.to_vec();
-    json::write_list(room_ids, &mut filter, |room_id, out| json::write_string(room_id, out));
-    filter.extend_from_slice(br#","ephemeral":{"types":[]},"account_data":{"types":[]}"#);
-    filter.extend_from_slice(br#","state":{"lazy_load_members":true},"timeline":{"limit":"#);
-    filter.extend_from_slice(TIMELINE_LIMIT.to_string().as_bytes());
-    filter.extend_from_slice(b"}}}");
-    // Room IDs are text, and so is the rest.
-    String::from_utf8_lossy(&filter).into_owned()
+    format!(
+        r#"{{"presence":{{"types":[]}},"account_data":{{"types":[]}},"room":{{"rooms":{},"ephemeral":{{"types":[]}},"account_data":{{"types":[]}},"state":{{"lazy_load_members":true}},"timeline":{{"limit":{TIMELINE_LIMIT}}}}}}}"#,
+        json::strings(room_ids)
+    )
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use tests::matchers::{events, joined, messages, numbers, section, typing};
 use tests::scripted_homeserver::{
     Canned, Fault, first_sync, messages_in, nothing_new, with_to_device,
 };
-use tests::wait::eventually;
+use tests::wait::{eventually, eventually_within};
 
 use super::ROOM;
 use crate::stage::Stage;
@@ -350,4 +350,78 @@ async fn c10_who_typed_before_a_restart_is_not_believed_to_type_for_ever() {
 
     assert_eq!(typing(&reply, ROOM), Some(Vec::new()));
     assert!(restarted.elapsed() > Duration::from_secs(20), "a refresh has its time to come");
+}
+
+/// Each of many syncs wants a poll that begins now, and the homeserver is slow: one of them has to be stored all the same.
+#[tokio::test]
+async fn c10_those_who_keep_writing_keep_no_poll_from_being_stored() {
+    let stage = Stage::set().await;
+    let (homeserver, alice) = (&stage.homeserver, &stage.alice);
+    homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["one"]));
+    let path = "/_matrix/client/v3/user/@alice:scripted/account_data/org.example";
+    homeserver.on_path(path, Canned::json(&json!({})));
+    let mut chain = alice.v2();
+    chain.next().await;
+    homeserver.is_polled_with("s1").await;
+    // An answer takes longer than the next write is away.
+    homeserver.next_syncs_fail(1_000, &Fault::Drip);
+    let writer = alice.clone();
+    let writing = tokio::spawn(async move {
+        let mut syncs = tokio::task::JoinSet::new();
+        loop {
+            writer.put(path).json(&json!({})).send().await.ok();
+            syncs.spawn(writer.on_new_connections().sync().send());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    // The poll that the homeserver has held so far has been given up.
+    eventually("polls", async || (homeserver.polled().len() > 3).then_some(())).await;
+    homeserver.on_sync(Some("s1"), &messages_in(ROOM, "s2", &["two"]));
+
+    let stored = tokio::time::timeout(
+        Duration::from_secs(10),
+        chain.until("the message", |reply| (messages(reply, ROOM) == ["two"]).then_some(())),
+    );
+
+    assert!(stored.await.is_ok(), "polled with {:?}", homeserver.polled());
+    writing.abort();
+}
+
+/// The homeserver holds the main poll although its token is dead, and it is a request that finds out.
+#[tokio::test]
+async fn c1_the_main_poll_is_taken_over_as_soon_as_its_token_is_known_to_be_dead() {
+    let stage = Stage::set().await;
+    let (homeserver, alice) = (&stage.homeserver, &stage.alice);
+    let laptop = homeserver.device(&stage.proxy.url(), &alice.user_id, "LAPTOP");
+    homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["one"]));
+    homeserver.on_path("/_matrix/client/v3/account/password", Canned::json(&json!({})));
+    alice.sync().send().await.ok();
+    homeserver.is_polled_with("s1").await;
+    laptop.sync().send().await.ok();
+    let polls_with = async |since: &str, count: usize| {
+        eventually("both to be polled for", async || {
+            (homeserver.is_polled_with(since).await >= count).then_some(())
+        })
+        .await;
+    };
+    polls_with("s1", 3).await;
+    homeserver.next_syncs_fail(2, &Fault::Hang);
+    homeserver.on_sync(Some("s1"), &nothing_new("s2"));
+    polls_with("s2", 2).await;
+    eventually("both to hang", async || (homeserver.faults_left() == 0).then_some(())).await;
+
+    homeserver.revoke(alice, json!({"errcode": "M_UNKNOWN_TOKEN", "error": "it is over"}));
+    let password = json!({"new_password": "x"});
+    laptop.post("/_matrix/client/v3/account/password").json(&password).send().await.ok();
+    alice.sync().send().await.refused(401, "M_UNKNOWN_TOKEN");
+
+    eventually_within(Duration::from_secs(10), "the laptop to run the main poll", async || {
+        homeserver
+            .seen_at("/sync")
+            .iter()
+            .filter(|seen| seen.headers["authorization"].to_str().unwrap().contains("LAPTOP"))
+            .any(|seen| seen.parameter("filter").unwrap().contains("lazy_load_members"))
+            .then_some(())
+    })
+    .await;
 }

@@ -144,3 +144,20 @@ async fn a_homeserver_that_hangs_at_the_first_poll_holds_up_only_its_own_account
     assert!(!stuck.is_finished());
     stuck.abort();
 }
+
+/// What a homeserver shows of a device, its address and program, is the client's and not ours.
+#[tokio::test]
+async fn polls_are_made_in_the_name_of_the_client() {
+    let stage = Stage::set().await;
+    let (homeserver, alice) = (&stage.homeserver, &stage.alice);
+    homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["hello"]));
+
+    let request = alice.sync().request().header("User-Agent", "Element of a test");
+    request.header("X-Forwarded-For", "192.0.2.7").send().await.ok();
+    homeserver.is_polled_with("s1").await;
+
+    for poll in homeserver.seen_at("/sync") {
+        assert_eq!(poll.header("user-agent").as_deref(), Some("Element of a test"));
+        assert_eq!(poll.header("x-forwarded-for").as_deref(), Some("192.0.2.7, 127.0.0.1"));
+    }
+}

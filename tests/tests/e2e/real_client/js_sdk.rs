@@ -171,7 +171,7 @@ async fn js_sdk_counts_threads_and_pages_in_them() {
     alice.join(&room).await.ok();
     let root = bob.send(&room, "root").await;
     for number in 1..=3 {
-        reply_in_thread(&bob, &room, &root, &format!("number {number}")).await;
+        bob.send_in_thread(&room, &root, &format!("number {number}")).await;
     }
 
     let mut js = js_sdk(&lab, &alice).await;
@@ -185,7 +185,7 @@ async fn js_sdk_counts_threads_and_pages_in_them() {
     assert_eq!(bodies(&main["messages"]), ["root"], "replies stand in their thread alone");
 
     // Live, from both sides.
-    let last = reply_in_thread(&bob, &room, &root, "number 4").await;
+    let last = bob.send_in_thread(&room, &root, "number 4").await;
     see_thread(&mut js, &room, &root, "a reply", |thread| {
         bodies(&thread["replies"]) == numbered(1..=4) && thread["unread"] == 4
     })
@@ -201,7 +201,7 @@ async fn js_sdk_counts_threads_and_pages_in_them() {
 
     // A second device hears of the thread, when it has grown longer than the page that the SDK loads at once.
     for number in 6..=LONG_THREAD {
-        reply_in_thread(&bob, &room, &root, &format!("number {number}")).await;
+        bob.send_in_thread(&room, &root, &format!("number {number}")).await;
     }
     let mut second = RealClient::js_sdk(&lab.url(), &alice.user_id, "JSSECOND").await;
     second.tell(json!({"do": "load_threads", "room_id": room})).await;
@@ -345,15 +345,6 @@ async fn page_back(js: &mut RealClient, room: &str, limit: usize) -> Value {
         |room| (room["at_the_start"] == true).then(|| room.clone()),
     )
     .await
-}
-
-async fn reply_in_thread(user: &Client, room: &str, root: &str, body: &str) -> String {
-    let content = json!({
-        "msgtype": "m.text",
-        "body": body,
-        "m.relates_to": {"rel_type": "m.thread", "event_id": root},
-    });
-    user.send_event(room, "m.room.message", content).await.text("event_id")
 }
 
 fn bodies(messages: &Value) -> Vec<&str> {

@@ -1,14 +1,14 @@
 //! What passes by: typing, receipts, presence, unread counts.
 
 use serde_json::json;
-use tests::client::{Client, encode};
+use tests::client::encode;
 use tests::lab::Lab;
 use tests::matchers::{events, joined, messages, of_type, typing};
 
 #[tokio::test]
 async fn a69_typing_starts_and_stops() {
     let lab = Lab::shared().await;
-    let (alice, bob, room) = two_in_a_room(&lab).await;
+    let (alice, bob, room) = lab.two_in_a_room().await;
     let mut chain = alice.v2();
     chain.next().await;
 
@@ -32,7 +32,7 @@ async fn a69_typing_starts_and_stops() {
 #[tokio::test]
 async fn a69_typing_ends_by_itself_and_stays_in_its_room() {
     let lab = Lab::shared().await;
-    let (alice, bob, room) = two_in_a_room(&lab).await;
+    let (alice, bob, room) = lab.two_in_a_room().await;
     let other = alice.create_public_room().await;
     bob.join(&other).await.ok();
     let mut chain = alice.v2();
@@ -66,7 +66,7 @@ async fn a69_typing_ends_by_itself_and_stays_in_its_room() {
 #[tokio::test]
 async fn a70_receipts_come_with_their_event_and_time() {
     let lab = Lab::shared().await;
-    let (alice, bob, room) = two_in_a_room(&lab).await;
+    let (alice, bob, room) = lab.two_in_a_room().await;
     let event_id = alice.send(&room, "read me").await;
     let mut chain = alice.v2();
     chain.next().await;
@@ -91,7 +91,7 @@ async fn a70_receipts_come_with_their_event_and_time() {
 #[tokio::test]
 async fn a73_a75_unread_counts_come_with_the_message_and_go_with_the_receipt() {
     let lab = Lab::shared().await;
-    let (alice, bob, room) = two_in_a_room(&lab).await;
+    let (alice, bob, room) = lab.two_in_a_room().await;
     let mut chain = alice.v2();
     chain.next().await;
 
@@ -131,11 +131,4 @@ async fn d1_2_typing_that_ended_while_the_proxy_was_away_has_ended() {
     assert_eq!(who, "");
     let fresh = alice.fresh_sync().send().await.ok();
     assert!(typing(&fresh, &room).is_none_or(|who| who.is_empty()), "{fresh:#}");
-}
-
-async fn two_in_a_room(lab: &Lab) -> (Client, Client, String) {
-    let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
-    let room = alice.create_public_room().await;
-    bob.join(&room).await.ok();
-    (alice, bob, room)
 }

@@ -120,3 +120,21 @@ async fn a27_another_event_format_is_refused() {
         assert_eq!(reply.status, 400, "{}", reply.body_text());
     }
 }
+
+#[tokio::test]
+async fn a27_event_fields_hold_in_the_federation_format_too() {
+    let lab = Lab::shared().await;
+    let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
+    let room = a_room(&alice, &bob).await;
+    let filter = json!({"event_format": "federation", "event_fields": ["type", "depth"]});
+
+    let request = alice.fresh_sync().filter(&filter);
+    let reply = request.of_any_shape("some fields of events of federation").send().await.ok();
+
+    let events = all_events(&reply, &room);
+    assert!(!timeline(&reply, &room).is_empty());
+    for event in events {
+        let fields: Vec<&String> = event.as_object().unwrap().keys().collect();
+        assert_eq!(fields, ["depth", "type"], "{event:#}");
+    }
+}

@@ -1,7 +1,6 @@
 //! What each part of a filter does, rule by rule. The first tests of filters are in `filters.rs`.
 
 use serde_json::{Value, json};
-use tests::client::Client;
 use tests::lab::Lab;
 use tests::matchers::{
     bodies, content_of, events, find_state, joined, messages, numbers, of_type, rooms_in, section,
@@ -40,7 +39,7 @@ async fn a19_with_a_limit_of_nought_everything_is_in_the_state() {
 #[tokio::test]
 async fn a19_with_a_limit_of_nought_a_leave_is_told_all_the_same() {
     let lab = Lab::shared().await;
-    let (_alice, bob, room) = two_in_a_room(&lab).await;
+    let (_alice, bob, room) = lab.two_in_a_room().await;
     let mut chain = bob.v2().filtered(json!({"room": {"timeline": {"limit": 0}}}));
     chain.until_reply("the room", |reply| joined(reply, &room).is_object()).await;
 
@@ -81,7 +80,7 @@ async fn a21_a_wildcard_stands_anywhere() {
 #[tokio::test]
 async fn a22_a_refused_sender_stays_refused_and_an_empty_list_blocks_all() {
     let lab = Lab::shared().await;
-    let (alice, bob, room) = two_in_a_room(&lab).await;
+    let (alice, bob, room) = lab.two_in_a_room().await;
     alice.send(&room, "hers").await;
     bob.send(&room, "his").await;
     let mut chain = alice.v2();
@@ -140,7 +139,7 @@ async fn a23_each_part_of_a_room_has_rooms_of_its_own() {
 #[tokio::test]
 async fn a22_a30_who_asks_for_senders_gets_nothing_that_nobody_sent() {
     let lab = Lab::shared().await;
-    let (alice, bob, room) = two_in_a_room(&lab).await;
+    let (alice, bob, room) = lab.two_in_a_room().await;
     let event_id = alice.send(&room, "read me").await;
     bob.read(&room, &event_id).await.ok();
     alice.tag(&room, "u.tagged").await.ok();
@@ -180,7 +179,7 @@ async fn a23_the_rooms_of_a_filter_say_nothing_of_invites() {
 #[tokio::test]
 async fn a24_with_no_rooms_everything_else_comes_and_wakes() {
     let lab = Lab::shared().await;
-    let (alice, bob, room) = two_in_a_room(&lab).await;
+    let (alice, bob, room) = lab.two_in_a_room().await;
     let filter = json!({"room": {"rooms": []}});
     let mut chain = alice.v2().filtered(filter.clone());
     let initial = chain.next().await;
@@ -277,7 +276,7 @@ async fn a26_event_fields_choose_what_of_an_event_comes() {
 #[tokio::test]
 async fn a28_presence_is_filtered_by_type_and_sender() {
     let lab = Lab::shared().await;
-    let (alice, bob, room) = two_in_a_room(&lab).await;
+    let (alice, bob, room) = lab.two_in_a_room().await;
     let carol = lab.user("carol").await;
     carol.join(&room).await.ok();
     for user in [&bob, &carol] {
@@ -340,7 +339,7 @@ async fn a29_account_data_is_filtered_by_type_in_both_places() {
 #[tokio::test]
 async fn a30_ephemeral_events_that_are_filtered_out_neither_wake_nor_list_their_room() {
     let lab = Lab::shared().await;
-    let (alice, bob, room) = two_in_a_room(&lab).await;
+    let (alice, bob, room) = lab.two_in_a_room().await;
     let event_id = alice.send(&room, "read me").await;
     let other_device = lab.second_device(&alice).await;
     let mut open = other_device.v2();
@@ -472,7 +471,7 @@ async fn a36_what_a_filter_has_beyond_the_specification_is_ignored() {
 #[tokio::test]
 async fn a37_a_room_with_nothing_left_is_left_out() {
     let lab = Lab::shared().await;
-    let (alice, bob, room) = two_in_a_room(&lab).await;
+    let (alice, bob, room) = lab.two_in_a_room().await;
     alice.set_state(&room, "com.example.state", "", json!({"n": 1})).await.ok();
     let mut open = alice.v2();
     open.next().await;
@@ -497,13 +496,6 @@ async fn a37_a_room_with_nothing_left_is_left_out() {
 
     let reply = chain.next().await;
     assert!(reply["rooms"].is_null(), "{reply:#}");
-}
-
-async fn two_in_a_room(lab: &Lab) -> (Client, Client, String) {
-    let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
-    let room = alice.create_public_room().await;
-    bob.join(&room).await.ok();
-    (alice, bob, room)
 }
 
 /// The users whose presence a reply tells.

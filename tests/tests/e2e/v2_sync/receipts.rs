@@ -9,7 +9,7 @@ use tests::matchers::{events, joined, messages, of_type};
 #[tokio::test]
 async fn a70_an_edu_has_the_receipts_that_are_new_and_an_initial_sync_has_all() {
     let lab = Lab::shared().await;
-    let (alice, bob, room) = two_in_a_room(&lab).await;
+    let (alice, bob, room) = lab.two_in_a_room().await;
     let carol = lab.user("carol").await;
     carol.join(&room).await.ok();
     let (one, two) = (alice.send(&room, "one").await, alice.send(&room, "two").await);
@@ -36,7 +36,7 @@ async fn a70_an_edu_has_the_receipts_that_are_new_and_an_initial_sync_has_all() 
 #[tokio::test]
 async fn a70_of_a_threaded_and_an_unthreaded_receipt_in_one_place_the_unthreaded_is_told() {
     let lab = Lab::shared().await;
-    let (alice, bob, room) = two_in_a_room(&lab).await;
+    let (alice, bob, room) = lab.two_in_a_room().await;
     let root = alice.send(&room, "root").await;
     let reply_id =
         alice.send_event(&room, "m.room.message", in_thread(&root, "reply")).await.event_id();
@@ -72,7 +72,7 @@ async fn a70_of_a_threaded_and_an_unthreaded_receipt_in_one_place_the_unthreaded
 #[tokio::test]
 async fn a71_a_private_receipt_is_its_owners_alone() {
     let lab = Lab::shared().await;
-    let (alice, bob, room) = two_in_a_room(&lab).await;
+    let (alice, bob, room) = lab.two_in_a_room().await;
     let laptop = lab.second_device(&bob).await;
     let (secret, public) = (alice.send(&room, "one").await, alice.send(&room, "two").await);
     let (mut hers, mut his, mut on_laptop) = (alice.v2(), bob.v2(), laptop.v2());
@@ -111,7 +111,7 @@ async fn a71_a_private_receipt_is_its_owners_alone() {
 #[tokio::test]
 async fn a73_a74_a34_threads_are_counted_apart_for_those_who_ask() {
     let lab = Lab::shared().await;
-    let (alice, bob, room) = two_in_a_room(&lab).await;
+    let (alice, bob, room) = lab.two_in_a_room().await;
     let mut chain = bob.v2();
     chain.until("the room", |reply| joined(reply, &room).is_object().then_some(())).await;
     let before = chain.since().to_owned();
@@ -157,7 +157,7 @@ async fn a73_a74_a34_threads_are_counted_apart_for_those_who_ask() {
 #[tokio::test]
 async fn a75_the_count_is_in_the_answer_that_brings_the_event() {
     let lab = Lab::shared().await;
-    let (alice, bob, room) = two_in_a_room(&lab).await;
+    let (alice, bob, room) = lab.two_in_a_room().await;
     let mut chain = alice.v2();
     chain.until("the room", |reply| joined(reply, &room).is_object().then_some(())).await;
 
@@ -214,11 +214,4 @@ async fn read_in_thread(reader: &Client, room: &str, event_id: &str, thread_id: 
 
 fn in_room(room: &str, action: &str) -> String {
     format!("/_matrix/client/v3/rooms/{}/{action}", encode(room))
-}
-
-async fn two_in_a_room(lab: &Lab) -> (Client, Client, String) {
-    let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
-    let room = alice.create_public_room().await;
-    bob.join(&room).await.ok();
-    (alice, bob, room)
 }

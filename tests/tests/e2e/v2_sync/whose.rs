@@ -1,9 +1,9 @@
-//! Receipts, typing and presence: whose they are, and when they end.
+//! Receipts and presence: whose they are.
 
 use serde_json::{Value, json};
 use tests::client::{Client, encode};
 use tests::lab::Lab;
-use tests::matchers::{events, joined, messages, of_type, typing};
+use tests::matchers::{events, joined, messages, of_type};
 
 #[tokio::test]
 async fn a71_d1_2_a_private_receipt_is_for_its_owner_alone() {
@@ -37,34 +37,6 @@ async fn a71_d1_2_a_private_receipt_is_for_its_owner_alone() {
     tests::matchers::assert_no_trace(&everything, &["m.read.private"]);
     let fresh = laptop.fresh_sync().send().await.ok();
     assert!(receipts(&fresh, &room).unwrap()[&event_id]["m.read.private"].is_object(), "{fresh:#}");
-}
-
-/// Not for Synapse itself: there is no proxy to restart.
-#[tokio::test]
-async fn d1_2_typing_that_ended_while_the_proxy_was_away_has_ended() {
-    let lab = Lab::with_own_proxy().await;
-    let (alice, bob) = (lab.user("alice").await, lab.user_on_synapse("bob").await);
-    let room = alice.create_public_room().await;
-    bob.join(&room).await.ok();
-    let mut chain = alice.v2();
-    chain.next().await;
-    bob.starts_typing(&room).await;
-    chain
-        .until("Bob to type", |reply| {
-            typing(reply, &room).filter(|who| !who.is_empty()).map(|_| ())
-        })
-        .await;
-
-    lab.proxy.stop().await;
-    bob.stops_typing(&room).await;
-    lab.proxy.start_again().await;
-
-    let who = chain
-        .until("Bob to have stopped", |reply| typing(reply, &room).map(|who| who.join(" ")))
-        .await;
-    assert_eq!(who, "");
-    let fresh = alice.fresh_sync().send().await.ok();
-    assert!(typing(&fresh, &room).is_none_or(|who| who.is_empty()), "{fresh:#}");
 }
 
 /// One device is there, the other says that it is not: their user is.

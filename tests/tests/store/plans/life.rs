@@ -17,6 +17,7 @@ const SOME: usize = 20;
 
 /// The statements without which the test would prove nothing.
 pub(super) const HOT: &[&str] = &[
+    "account_rooms::write_account_rooms",
     "bodies::insert",
     "device_inbox::inbox",
     "device_inbox::purge",
@@ -61,7 +62,6 @@ pub(super) const HOT: &[&str] = &[
     "write_latest::receipts",
     "write_rooms::before",
     "write_rooms::heads",
-    "write_rooms::write_account_rooms",
     "write_rooms::write_copies",
     "write_rooms::write_heads",
     "write_rooms::write_scans",

@@ -55,8 +55,8 @@ struct Creation {
 }
 
 fn creation(event: &[u8]) -> Option<Creation> {
-    let event = object(event)?;
-    let content = event.get("content").and_then(|content| Object::parse(content.get()).ok())?;
+    let event = Object::read(event)?;
+    let content = event.object("content")?;
     let text = |raw: &RawValue| json::text(raw).map(std::borrow::Cow::into_owned);
     let sender = event.get("sender").and_then(text);
     let version = content.get("room_version").and_then(text).unwrap_or_else(|| "1".to_owned());
@@ -78,9 +78,9 @@ fn creation(event: &[u8]) -> Option<Creation> {
 }
 
 fn levels(event: &[u8]) -> Option<PowerLevels> {
-    let event = object(event)?;
-    let content = event.get("content").and_then(|content| Object::parse(content.get()).ok())?;
-    let users = content.get("users").and_then(|users| Object::parse(users.get()).ok());
+    let event = Object::read(event)?;
+    let content = event.object("content")?;
+    let users = content.object("users");
     Some(PowerLevels {
         users: users
             .iter()
@@ -95,10 +95,6 @@ fn levels(event: &[u8]) -> Option<PowerLevels> {
 /// A level; in old rooms also as a string, with spaces and a sign.
 fn level(raw: &RawValue) -> Option<i64> {
     json::integer(raw).or_else(|| json::text(raw)?.trim().parse().ok())
-}
-
-fn object(event: &[u8]) -> Option<Object<'_>> {
-    Object::parse(std::str::from_utf8(event).ok()?).ok()
 }
 
 #[cfg(test)]

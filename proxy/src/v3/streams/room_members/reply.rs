@@ -55,8 +55,7 @@ fn write_member(room_id: &str, event: &MemberEvent<'_>, out: &mut Vec<u8>) {
         redacted_because: event.redacted_because,
         ..Unsigned::default()
     };
-    let parsed = std::str::from_utf8(event.body).ok().and_then(|body| Object::parse(body).ok());
-    match (parsed, event.body.strip_prefix(b"{")) {
+    match (Object::read(event.body), event.body.strip_prefix(b"{")) {
         (Some(object), Some(rest)) if object.get("room_id").is_none() => {
             let mut body = b"{\"room_id\":".to_vec();
             write_string(room_id, &mut body);

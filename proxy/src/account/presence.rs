@@ -1,0 +1,147 @@
+//! The presence that the clients of a device wish for, and what polls tell upstream of it.
+//! <https://spec.matrix.org/v1.16/client-server-api/#presence>
+//!
+//! Neighbours: syncs wish, `passthrough` says what was set outright, pollers tell. It must not know how a poll is made.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::watch, time::Instant};
+
+/// How long a presence lasts after the request that wished for it: long enough for a client to come
+/// again. The homeserver lets it linger on its own behind the last poll that said so.
+const PRESENCE_LINGERS: Duration = Duration::from_secs(10);
+
+/// `set_presence` as a client wishes for it, weakest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum PresenceWish {
+    /// Do not touch it.
+    Offline,
+    /// Idle.
+    Unavailable,
+    /// Online.
+    Online,
+}
+
+impl PresenceWish {
+    /// The value of the query parameter.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Offline => "offline",
+            Self::Unavailable => "unavailable",
+            Self::Online => "online",
+        }
+    }
+}
+
+/// The presence of one device.
+pub(crate) struct Presence {
+    /// What its clients wished for, and until when.
+    wished: Mutex<Option<(PresenceWish, Instant)>>,
+    /// What the poll under way, or the last one, told upstream. Written by the poller as it asks.
+    told: Mutex<PresenceWish>,
+    /// Counts the times that a client wished for something else than what the poll under way says.
+    changes: watch::Sender<u64>,
+}
+
+impl Presence {
+    pub(super) fn new() -> Self {
+        Self {
+            wished: Mutex::new(None),
+            told: Mutex::new(PresenceWish::Offline),
+            changes: watch::Sender::new(0),
+        }
+    }
+
+    /// A client said outright what the user's presence is. Polls say the same from then on, until a sync wishes
+    /// for something else; after which polls say it, although the one under way did before.
+    pub(crate) fn set_outright(&self, outright: PresenceWish) {
+        let mut current = self.wished.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((wish, _)) = &mut *current {
+            *wish = outright;
+        }
+        drop(current);
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = outright;
+    }
+
+    /// A client of the device syncs with this wish, until `end` at least. Gives whether upstream has yet to
+    /// hear of it.
+    pub(crate) fn wish(&self, wish: PresenceWish, end: Instant) -> bool {
+        let until = end + PRESENCE_LINGERS;
+        let mut current = self.wished.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let wish = match *current {
+            Some((stronger, valid)) if valid > now && stronger > wish => stronger,
+            _ => wish,
+        };
+        *current = Some((wish, until));
+        drop(current);
+        let told = *self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = told != wish;
+        if is_new {
+            self.changes.send_modify(|changes| *changes = changes.wrapping_add(1));
+        }
+        is_new
+    }
+
+    /// What a poll that begins now tells upstream.
+    pub(crate) fn tell(&self) -> PresenceWish {
+        let current = *self.wished.lock().unwrap_or_else(PoisonError::into_inner);
+        let wish = match current {
+            Some((wish, until)) if until > Instant::now() => wish,
+            _ => PresenceWish::Offline,
+        };
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = wish;
+        wish
+    }
+
+    /// Changes when a client wishes for another presence than the poll under way says.
+    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_set_outright_is_not_overwritten_until_a_sync_wishes_again() {
+        let presence = Presence::new();
+        presence.wish(PresenceWish::Online, Instant::now() + PRESENCE_LINGERS);
+        assert_eq!(presence.tell(), PresenceWish::Online);
+        presence.set_outright(PresenceWish::Unavailable);
+        assert_eq!(presence.tell(), PresenceWish::Unavailable);
+
+        let mut changes = presence.watch();
+        changes.mark_unchanged();
+        presence.set_outright(PresenceWish::Offline);
+        presence.wish(PresenceWish::Online, Instant::now());
+        assert!(changes.has_changed().expect("it is watched"));
+        assert_eq!(presence.tell(), PresenceWish::Online);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_wish_reaches_a_poll_that_says_otherwise() {
+        let presence = Presence::new();
+        assert_eq!(presence.tell(), PresenceWish::Offline);
+        let mut changes = presence.watch();
+
+        presence.wish(PresenceWish::Online, Instant::now());
+        assert!(changes.has_changed().expect("it is watched"));
+        changes.mark_unchanged();
+        assert_eq!(presence.tell(), PresenceWish::Online);
+
+        // The poll says so already: it need not be asked anew.
+        presence.wish(PresenceWish::Online, Instant::now());
+        assert!(!changes.has_changed().expect("it is watched"));
+
+        // The client goes away, the next poll says offline, and the client comes back.
+        tokio::time::advance(PRESENCE_LINGERS * 2).await;
+        assert_eq!(presence.tell(), PresenceWish::Offline);
+        presence.wish(PresenceWish::Online, Instant::now());
+        assert!(changes.has_changed().expect("it is watched"));
+    }
+}
