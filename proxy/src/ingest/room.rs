@@ -26,7 +26,15 @@ pub(super) fn parse<'a>(
     let timeline_events = events(room.get("timeline"));
     let (state_events, after) = state_events(&room);
     let own = OwnMember { user_id: asked.user_id };
-    let joins_anew = own.joins_anew(&timeline_events).or_else(|| own.joins_anew(&state_events));
+    let limited = timeline
+        .as_ref()
+        .and_then(|timeline| timeline.get("limited"))
+        .is_some_and(|raw| raw.get() == "true");
+    // Before an unbroken timeline, state holds the membership of whoever speaks, as it was on the branch on which they
+    // spoke: with it an old join of the user may be told again.
+    let joins_anew = own
+        .joins_anew(&timeline_events)
+        .or_else(|| limited.then(|| own.joins_anew(&state_events)).flatten());
     let kicked = section == Section::Leave && own.is_kicked(&timeline_events, &state_events);
 
     let mut state = take_events(&state_events, asked.received_at, rejected);
@@ -37,10 +45,7 @@ pub(super) fn parse<'a>(
     let mut update = RoomUpdate {
         room_id: room_id.to_owned(),
         section,
-        limited: timeline
-            .as_ref()
-            .and_then(|timeline| timeline.get("limited"))
-            .is_some_and(|raw| raw.get() == "true"),
+        limited,
         joins_anew,
         kicked,
         prev_batch: timeline

@@ -112,6 +112,18 @@ fn a_rejoin_is_seen_and_a_renaming_is_not() {
 }
 
 #[test]
+fn an_old_join_that_lazy_loading_shows_is_no_rejoin() {
+    let shown = |limited: bool| {
+        let poll = read(&format!(
+            r#"{{"next_batch":"s2","rooms":{{"join":{{"!r:x":{{"timeline":{{"events":[],"limited":{limited}}},"state":{{"events":[{{"type":"m.room.member","event_id":"$1","state_key":"@me:x","content":{{"membership":"join"}},"unsigned":{{"prev_content":{{"membership":"invite"}}}}}}]}}}}}}}}}}"#
+        ));
+        poll.rooms[0].joins_anew.clone()
+    };
+    assert_eq!(shown(true).as_deref(), Some("$1"));
+    assert_eq!(shown(false), None);
+}
+
+#[test]
 fn presence_becomes_absolute() {
     let poll = read(
         r#"{"next_batch":"s2","presence":{"events":[{"type":"m.presence","sender":"@a:x","content":{"presence":"online","last_active_ago":4000}}]}}"#,

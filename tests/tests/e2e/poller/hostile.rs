@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use serde_json::json;
-use tests::matchers::{messages, numbers};
+use tests::matchers::{events, joined, messages, numbers, of_type, types};
 use tests::scripted_homeserver::{first_sync, message, messages_in, with_to_device};
 
 use super::ROOM;
@@ -76,6 +76,45 @@ async fn c9_a_room_that_is_no_room_does_not_stop_the_others() {
     let reply = chain.until_reply("the message", |reply| !messages(reply, ROOM).is_empty()).await;
     assert_eq!(messages(&reply, ROOM), ["still here"]);
     homeserver.is_polled_with("s2").await;
+}
+
+/// Synapse does this where a user speaks while their new name is still on its way into the room: the message stands on the
+/// branch without it.
+#[tokio::test]
+async fn a58_an_old_join_shown_with_a_message_is_no_rejoin() {
+    let stage = Stage::set().await;
+    let (homeserver, alice) = (&stage.homeserver, &stage.alice);
+    let join = |event_id: &str, name: &str, before: &str| {
+        json!({
+            "type": "m.room.member", "state_key": alice.user_id, "sender": alice.user_id, "event_id": event_id,
+            "origin_server_ts": 1, "content": {"membership": "join", "displayname": name},
+            "unsigned": {"prev_content": {"membership": before}},
+        })
+    };
+    let (old, new) = (join("$old", "Alice", "invite"), join("$new", "Alice the Great", "join"));
+    let mut first = first_sync(&alice.user_id, ROOM, "s1", &["hello"]);
+    first["rooms"]["join"][ROOM]["state"]["events"][1] = old.clone();
+    let mut renamed = messages_in(ROOM, "s2", &[]);
+    renamed["rooms"]["join"][ROOM]["timeline"]["events"] = json!([new]);
+    let mut spoken = messages_in(ROOM, "s3", &["at the same time"]);
+    spoken["rooms"]["join"][ROOM]["state"]["events"] = json!([old]);
+    homeserver.on_sync(None, &first);
+    homeserver.on_sync(Some("s1"), &renamed);
+    homeserver.on_sync(Some("s2"), &spoken);
+
+    let mut chain = alice.v2();
+    chain
+        .until_reply("the message", |reply| messages(reply, ROOM).contains(&"at the same time"))
+        .await;
+    let fresh = alice.sync().send().await.ok();
+
+    let types: Vec<&str> = types(&events(&joined(&fresh, ROOM)["state"]));
+    assert!(types.contains(&"m.room.create"), "the room's state is lost: {types:?}");
+    assert_eq!(messages(&fresh, ROOM), ["hello", "at the same time"]);
+    let all = [events(&joined(&fresh, ROOM)["state"]), events(&joined(&fresh, ROOM)["timeline"])]
+        .concat();
+    let names = of_type(&all, "m.room.member");
+    assert_eq!(names.last().unwrap()["content"]["displayname"], "Alice the Great");
 }
 
 #[tokio::test]
