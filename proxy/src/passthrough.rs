@@ -68,13 +68,11 @@ pub(crate) async fn capabilities(
     let (mut parts, body) = request.into_parts();
     buffer::ask_for_plain(&mut parts);
     let response = state.forwarder.forward(Request::from_parts(parts, body), peer).await?;
-    if !buffer::is_plain_success(&response) {
-        return Ok(response);
+    let (response, answer) = buffer::peek(response).await?;
+    if let Some(answer) = answer {
+        state.capabilities.learn(&answer);
     }
-    let (head, body) = response.into_parts();
-    let answer = buffer::read(body).await?;
-    state.capabilities.learn(&answer);
-    Ok(buffer::with_body(head, answer))
+    Ok(response)
 }
 
 /// `POST /_matrix/client/unstable/org.matrix.simplified_msc3575/sync`: the homeserver's own sliding sync, for

@@ -5,6 +5,7 @@
 //! head and their undo.
 
 mod bodies;
+mod columns;
 mod ingest;
 mod state_plan;
 mod write_latest;
@@ -13,6 +14,7 @@ mod write_rooms;
 use bytes::Bytes;
 
 pub(crate) use self::bodies::{BodyIds, insert as insert_bodies};
+pub(crate) use self::columns::{AccountDataColumns, ReceiptColumns};
 pub use self::ingest::Ingested;
 use crate::{DeviceNid, Section};
 

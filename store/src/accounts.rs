@@ -2,7 +2,7 @@
 
 use tokio_postgres::Row;
 
-use crate::{AccountId, DeviceNid, Error, Position, Store};
+use crate::{AccountId, DeviceNid, Error, Position, Store, tx::Tx};
 
 /// An account as it stands.
 #[derive(Clone, Debug)]
@@ -25,6 +25,17 @@ pub struct Account {
 
 const COLUMNS: &str =
     "account_id, user_id, pos, upstream_since, main_device_nid, retained_from, used_at";
+
+/// Locks an account's row: no poll of it is stored until the transaction ends.
+pub(crate) async fn lock_account(tx: &Tx, account_id: AccountId) -> Result<(), Error> {
+    tx.execute(
+        "-- accounts::lock_account
+        SELECT 1 FROM accounts WHERE account_id = $1 FOR UPDATE",
+        &[&account_id.0],
+    )
+    .await?;
+    Ok(())
+}
 
 impl Store {
     /// The account of a user; made if there is none.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::{
     AccountId, BodyId, Error, Event, Place, Position, RoomNid, Store,
-    account_stream::insert_bodies, redactions, room_heads::bytes_of,
+    account_stream::insert_bodies, accounts::lock_account, redactions, room_heads::bytes_of,
 };
 
 /// One member of a room.
@@ -57,12 +57,7 @@ impl Store {
     ) -> Result<(), Error> {
         let tx = self.tx("members::complete_members").await?;
         // The account's row lock keeps polls out: the head must not move between look and mark.
-        tx.execute(
-            "-- members::complete_members
-            SELECT 1 FROM accounts WHERE account_id = $1 FOR UPDATE",
-            &[&account_id.0],
-        )
-        .await?;
+        lock_account(&tx, account_id).await?;
         let rejoined = tx
             .query_opt(
                 "-- members::complete_members

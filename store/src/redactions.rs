@@ -16,6 +16,7 @@ use bytes::Bytes;
 use crate::{
     AccountId, BodyId, Error, Event, Position, RoomNid, Store,
     account_stream::{BodyIds, insert_bodies},
+    accounts::lock_account,
     room_heads::bytes_of,
     tx::Tx,
 };
@@ -91,12 +92,7 @@ impl Store {
         found: &[Event],
     ) -> Result<(), Error> {
         let tx = self.tx("redactions::finish_redaction_scan").await?;
-        tx.execute(
-            "-- redactions::finish_redaction_scan
-            SELECT 1 FROM accounts WHERE account_id = $1 FOR UPDATE",
-            &[&account_id.0],
-        )
-        .await?;
+        lock_account(&tx, account_id).await?;
         let told: Vec<_> = found.iter().map(|event| (scan.room_nid, event)).collect();
         let bodies = insert_bodies(&tx, told.iter().copied()).await?;
         apply(&tx, self.redaction_rules, account_id, &told, &bodies).await?;

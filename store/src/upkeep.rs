@@ -1,9 +1,13 @@
 //! Table `upkeep`, and the merging of what upstream tells only a fresh initial sync into what polls have
 //! brought.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use crate::{AccountId, Error, Position, RoomNid, RoomUpdate, Store, tx::Tx};
+use crate::{
+    AccountId, Error, Position, RoomNid, RoomUpdate, Store,
+    account_stream::{AccountDataColumns, ReceiptColumns},
+    tx::Tx,
+};
 
 /// How far an account's upkeep has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,16 +177,10 @@ struct Merge<'a> {
 
 impl Merge<'_> {
     async fn account_data(&self, tx: &Tx) -> Result<Vec<i64>, Error> {
-        // One row a key: a statement cannot update a row twice.
-        let latest: BTreeMap<(i64, &str), &[u8]> = self
-            .rooms
-            .iter()
-            .flat_map(|(nid, room)| room.account_data.iter().map(|data| (nid.0, data)))
-            .map(|(nid, data)| ((nid, data.event_type.as_str()), &*data.event))
-            .collect();
-        let nids: Vec<i64> = latest.keys().map(|(nid, _)| *nid).collect();
-        let types: Vec<&str> = latest.keys().map(|(_, event_type)| *event_type).collect();
-        let events: Vec<&[u8]> = latest.values().copied().collect();
+        let told = self.rooms.iter();
+        let columns = AccountDataColumns::of(
+            told.flat_map(|(nid, room)| room.account_data.iter().map(|data| (*nid, data))),
+        );
         let rows = tx
             .query(
                 "-- upkeep::account_data
@@ -193,30 +191,24 @@ impl Merge<'_> {
                 SET pos = EXCLUDED.pos, event = EXCLUDED.event
                 WHERE d.pos <= $6 AND d.event <> EXCLUDED.event
                 RETURNING room_nid",
-                &[&self.account_id.0, &self.pos.0, &nids, &types, &events, &self.asked_at.0],
+                &[
+                    &self.account_id.0,
+                    &self.pos.0,
+                    &columns.nids,
+                    &columns.types,
+                    &columns.events,
+                    &self.asked_at.0,
+                ],
             )
             .await?;
         Ok(rows.iter().map(|row| row.get("room_nid")).collect())
     }
 
     async fn receipts(&self, tx: &Tx) -> Result<Vec<i64>, Error> {
-        // By room, user, type and thread: event ID and data.
-        type Latest<'a> = BTreeMap<(i64, &'a str, &'a str, &'a str), (&'a str, &'a [u8])>;
-        let latest: Latest<'_> = self
-            .rooms
-            .iter()
-            .flat_map(|(nid, room)| room.receipts.iter().map(|receipt| (nid.0, receipt)))
-            .map(|(nid, receipt)| {
-                let key = (nid, &*receipt.user_id, &*receipt.receipt_type, &*receipt.thread_id);
-                (key, (&*receipt.event_id, &*receipt.data))
-            })
-            .collect();
-        let nids: Vec<i64> = latest.keys().map(|key| key.0).collect();
-        let users: Vec<&str> = latest.keys().map(|key| key.1).collect();
-        let types: Vec<&str> = latest.keys().map(|key| key.2).collect();
-        let threads: Vec<&str> = latest.keys().map(|key| key.3).collect();
-        let event_ids: Vec<&str> = latest.values().map(|value| value.0).collect();
-        let data: Vec<&[u8]> = latest.values().map(|value| value.1).collect();
+        let told = self.rooms.iter();
+        let columns = ReceiptColumns::of(
+            told.flat_map(|(nid, room)| room.receipts.iter().map(|receipt| (*nid, receipt))),
+        );
         let rows = tx
             .query(
                 "-- upkeep::receipts
@@ -234,12 +226,12 @@ impl Merge<'_> {
                 &[
                     &self.account_id.0,
                     &self.pos.0,
-                    &nids,
-                    &users,
-                    &types,
-                    &threads,
-                    &event_ids,
-                    &data,
+                    &columns.nids,
+                    &columns.users,
+                    &columns.types,
+                    &columns.threads,
+                    &columns.event_ids,
+                    &columns.data,
                     &self.asked_at.0,
                 ],
             )

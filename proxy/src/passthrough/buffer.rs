@@ -1,6 +1,6 @@
-//! Reads an answer of the homeserver into memory, for the few that are edited on the way.
+//! Reads an answer of the homeserver into memory, for the few that are edited or looked into on the way.
 //!
-//! Neighbours: `login`, `messages`. Everything else stays a stream.
+//! Neighbours: the files beside it that do so. Everything else stays a stream.
 
 use std::time::Duration;
 
@@ -28,6 +28,18 @@ pub(super) fn ask_for_plain(parts: &mut Parts) {
 /// Whether an answer is a success that can be read.
 pub(super) fn is_plain_success(response: &Response<Body>) -> bool {
     response.status() == hyper::StatusCode::OK && !response.headers().contains_key(CONTENT_ENCODING)
+}
+
+/// Looks into an answer that goes on as it is. Its body is given where it is a success that can be read.
+pub(super) async fn peek(
+    response: Response<Body>,
+) -> Result<(Response<Body>, Option<Bytes>), Error> {
+    if !is_plain_success(&response) {
+        return Ok((response, None));
+    }
+    let (head, body) = response.into_parts();
+    let body = read(body).await?;
+    Ok((with_body(head, body.clone()), Some(body)))
 }
 
 /// Reads the body.

@@ -54,17 +54,14 @@ pub(crate) async fn versions(
             None => outcome,
         };
     }
-    let response = outcome?;
-    if !buffer::is_plain_success(&response) {
-        return Ok(response);
+    let (response, answer) = buffer::peek(outcome?).await?;
+    if let Some(answer) = answer {
+        if cache.len() >= MOST {
+            cache.clear();
+        }
+        cache.insert(asker, (Instant::now(), answer));
     }
-    let (head, body) = response.into_parts();
-    let body = buffer::read(body).await?;
-    if cache.len() >= MOST {
-        cache.clear();
-    }
-    cache.insert(asker, (Instant::now(), body.clone()));
-    Ok(buffer::with_body(head, body))
+    Ok(response)
 }
 
 /// What a reverse proxy says when the homeserver behind it is away.

@@ -81,12 +81,11 @@ pub(crate) async fn write(
         let _sending = matches!(kept, Kept::TransactionId(_)).then(|| device.sending());
         let mut response = state.forwarder.forward(request, peer).await?;
         if response.status().is_success() {
-            let mut answer = Bytes::new();
-            if kept.is_in_answer() && buffer::is_plain_success(&response) {
-                let (head, body) = response.into_parts();
-                answer = buffer::read(body).await?;
-                response = buffer::with_body(head, answer.clone());
+            let mut answer = None;
+            if kept.is_in_answer() {
+                (response, answer) = buffer::peek(response).await?;
             }
+            let answer = answer.unwrap_or_default();
             if let Err(error) = keep(&state, &account, &device, &kept, &said, &answer).await {
                 tracing::warn!(error = %causes(&error), ?kept, "could not keep what a write did");
             }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use store::{DeviceListChanges, InboxPage, InboxSeq, Position, Section, StoredPresence};
 
 use crate::{
-    account::{KeyCounts, KnownMembers, MemoryId},
+    account::{KeyCounts, KnownMembers},
     auth::Requester,
     error::Error,
     filter::{Filter, Seen},
@@ -58,8 +58,6 @@ pub(super) struct Standing {
     pub(super) lost: Option<Position>,
     /// The inbox: messages up to here are not sent again.
     pub(super) inbox: InboxSeq,
-    /// Lazy loading: which members it has been told of.
-    pub(super) members: MemoryId,
 }
 
 /// What a client wants to be told of rooms.

@@ -80,9 +80,17 @@ pub(crate) async fn handle(
             None
         }
     };
-    let known_members = requester.device.known_members.recall(members_of(&requester, token));
+    let members = members_of(&requester, token);
+    let known_members = requester.device.known_members.recall(members);
     let wishes = Wishes { filter, state_form: request.state_form, known_members };
-    let sync = Sync { state, requester: &requester, request: &request, wishes: &wishes, deadline };
+    let sync = Sync {
+        state,
+        requester: &requester,
+        request: &request,
+        wishes: &wishes,
+        members,
+        deadline,
+    };
     match patiently(deadline + DATABASE_GRACE, || sync.answer(token)).await? {
         Some(answer) => Ok(answer),
         None => Err(last_word(state, access_token).await),
@@ -127,6 +135,8 @@ struct Sync<'a> {
     requester: &'a Requester,
     request: &'a SyncRequest,
     wishes: &'a Wishes,
+    /// Names what the client knows of members.
+    members: MemoryId,
     deadline: Instant,
 }
 
@@ -169,8 +179,7 @@ impl Sync<'_> {
                 acked.unwrap_or(InboxSeq(0))
             }
         };
-        let members = members_of(self.requester, token);
-        Ok(Standing { since, lost, inbox, members })
+        Ok(Standing { since, lost, inbox })
     }
 
     /// Records what a `since` covers of the inbox, and gives what is not to be sent again: what any
@@ -228,7 +237,7 @@ impl Sync<'_> {
             let waits = !full_state && !top.has_news() && views.is_empty();
             if !waits || Instant::now() >= self.deadline || *shutting_down.borrow() {
                 let pdus = Pdus::fetch(self.state, self.requester, filter, &views).await?;
-                let members = self.told(standing.members, &views);
+                let members = self.told(&views);
                 return Ok(Some(self.whole(&top, members, &views, &pdus)));
             }
             tokio::select! {
@@ -241,15 +250,14 @@ impl Sync<'_> {
         }
     }
 
-    /// Remembers which members an answer tells, for a client that comes back from it. `before` names what it
-    /// knows already.
-    fn told(&self, before: MemoryId, views: &[RoomView]) -> MemoryId {
+    /// Remembers which members an answer tells, for a client that comes back from it.
+    fn told(&self, views: &[RoomView]) -> MemoryId {
         if !self.wishes.filter.room.state.lazy_load_members {
-            return before;
+            return self.members;
         }
         let known = &self.wishes.known_members;
         if members_told(views).all(|(room, user_id)| known.contains(room, user_id)) {
-            return before;
+            return self.members;
         }
         let mut known = KnownMembers::clone(known);
         known.extend(members_told(views));

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::Poll;
+use super::{AccountDataColumns, Poll, ReceiptColumns, RoomUpdate};
 use crate::{AccountId, Error, Position, RoomNid, ids::NO_ROOM, tx::Tx};
 
 pub(super) async fn account_data(
@@ -13,23 +13,13 @@ pub(super) async fn account_data(
     poll: &Poll,
     room_nids: &HashMap<String, RoomNid>,
 ) -> Result<(), Error> {
-    // One row a key: a statement cannot update a row twice. The last one wins.
-    let mut latest: BTreeMap<(i64, &str), &[u8]> = BTreeMap::new();
-    for data in &poll.account_data {
-        latest.insert((NO_ROOM.0, &data.event_type), &data.event);
-    }
-    for room in &poll.rooms {
-        let Some(nid) = room_nids.get(&room.room_id) else { continue };
-        for data in &room.account_data {
-            latest.insert((nid.0, &data.event_type), &data.event);
-        }
-    }
-    if latest.is_empty() {
+    let global = poll.account_data.iter().map(|data| (NO_ROOM, data));
+    let of_rooms = known_rooms(poll, room_nids)
+        .flat_map(|(nid, room)| room.account_data.iter().map(move |data| (nid, data)));
+    let rows = AccountDataColumns::of(global.chain(of_rooms));
+    if rows.nids.is_empty() {
         return Ok(());
     }
-    let nids: Vec<i64> = latest.keys().map(|(nid, _)| *nid).collect();
-    let types: Vec<&str> = latest.keys().map(|(_, event_type)| *event_type).collect();
-    let events: Vec<&[u8]> = latest.values().copied().collect();
     tx.execute(
         "-- write_latest::account_data
         INSERT INTO account_data (account_id, room_nid, event_type, pos, event)
@@ -37,10 +27,18 @@ pub(super) async fn account_data(
         FROM UNNEST($3::BIGINT[], $4::TEXT[], $5::BYTEA[]) AS t (room_nid, event_type, event)
         ON CONFLICT (account_id, room_nid, event_type) DO UPDATE
         SET pos = EXCLUDED.pos, event = EXCLUDED.event",
-        &[&account_id.0, &pos.0, &nids, &types, &events],
+        &[&account_id.0, &pos.0, &rows.nids, &rows.types, &rows.events],
     )
     .await?;
     Ok(())
+}
+
+/// The rooms of a poll, each with its number.
+fn known_rooms<'a>(
+    poll: &'a Poll,
+    room_nids: &'a HashMap<String, RoomNid>,
+) -> impl Iterator<Item = (RoomNid, &'a RoomUpdate)> {
+    poll.rooms.iter().filter_map(|room| Some((*room_nids.get(&room.room_id)?, room)))
 }
 
 pub(super) async fn receipts(
@@ -50,27 +48,12 @@ pub(super) async fn receipts(
     poll: &Poll,
     room_nids: &HashMap<String, RoomNid>,
 ) -> Result<(), Error> {
-    // By room, user, type and thread: event ID and data.
-    type Latest<'a> = BTreeMap<(i64, &'a str, &'a str, &'a str), (&'a str, &'a [u8])>;
-    let mut latest = Latest::new();
-    for room in &poll.rooms {
-        let Some(nid) = room_nids.get(&room.room_id) else { continue };
-        for receipt in &room.receipts {
-            latest.insert(
-                (nid.0, &receipt.user_id, &receipt.receipt_type, &receipt.thread_id),
-                (&receipt.event_id, &receipt.data),
-            );
-        }
-    }
-    if latest.is_empty() {
+    let told = known_rooms(poll, room_nids)
+        .flat_map(|(nid, room)| room.receipts.iter().map(move |receipt| (nid, receipt)));
+    let rows = ReceiptColumns::of(told);
+    if rows.nids.is_empty() {
         return Ok(());
     }
-    let nids: Vec<i64> = latest.keys().map(|key| key.0).collect();
-    let users: Vec<&str> = latest.keys().map(|key| key.1).collect();
-    let types: Vec<&str> = latest.keys().map(|key| key.2).collect();
-    let threads: Vec<&str> = latest.keys().map(|key| key.3).collect();
-    let event_ids: Vec<&str> = latest.values().map(|value| value.0).collect();
-    let data: Vec<&[u8]> = latest.values().map(|value| value.1).collect();
     tx.execute(
         "-- write_latest::receipts
         INSERT INTO receipts (
@@ -81,7 +64,16 @@ pub(super) async fn receipts(
             AS t (room_nid, user_id, receipt_type, thread_id, event_id, data)
         ON CONFLICT (account_id, room_nid, user_id, receipt_type, thread_id) DO UPDATE
         SET pos = EXCLUDED.pos, event_id = EXCLUDED.event_id, data = EXCLUDED.data",
-        &[&account_id.0, &pos.0, &nids, &users, &types, &threads, &event_ids, &data],
+        &[
+            &account_id.0,
+            &pos.0,
+            &rows.nids,
+            &rows.users,
+            &rows.types,
+            &rows.threads,
+            &rows.event_ids,
+            &rows.data,
+        ],
     )
     .await?;
     Ok(())
