@@ -132,6 +132,10 @@ pub(crate) struct Flags {
     #[arg(long, env = "SYNCV3_SESSION_EXPIRY", value_name = "DAYS", default_value = defaults::SESSION_EXPIRY)]
     session_expiry: String,
 
+    /// How many v3 sessions a device has at most; the least recently used goes
+    #[arg(long, env = "SYNCV3_SESSIONS_PER_DEVICE", value_name = "N", default_value = defaults::SESSIONS_PER_DEVICE)]
+    sessions_per_device: String,
+
     /// How long after its last request a device is still polled, unless it runs its account's main poll, in seconds
     #[arg(long, env = "SYNCV3_DEVICE_IDLE", value_name = "SECONDS", default_value = defaults::DEVICE_IDLE)]
     device_idle: String,

@@ -101,6 +101,7 @@ fn proxy_config(config: &Config, secret: [u8; 32]) -> proxy::Config {
     let Limits {
         max_timeout,
         session_expiry,
+        sessions_per_device,
         device_idle,
         account_idle,
         max_request_bytes,
@@ -114,6 +115,7 @@ fn proxy_config(config: &Config, secret: [u8; 32]) -> proxy::Config {
         max_timeout,
         max_request_bytes,
         session_expiry,
+        sessions_per_device,
         device_idle,
         account_idle,
         forward_admin: config.forward_admin,

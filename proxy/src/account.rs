@@ -11,6 +11,7 @@ mod known_members;
 pub(crate) mod members;
 mod presence;
 mod registry;
+pub(crate) mod room_index;
 
 use std::{
     sync::{
@@ -34,6 +35,7 @@ pub(crate) use self::{
     presence::PresenceWish,
     registry::Accounts,
 };
+use room_index::SharedRoomIndex;
 
 /// Whether an account's first poll has been stored.
 #[derive(Clone, Debug)]
@@ -86,6 +88,8 @@ pub(crate) struct Account {
     member_fetches: Semaphore,
     /// The users whom it ignores.
     pub(crate) ignored: ignored::Known,
+    /// Its rooms in order, for lists.
+    pub(crate) room_index: SharedRoomIndex,
     /// What its polls leave to be done in the background.
     pub(crate) upkeep: upkeep::Orders,
 }
@@ -116,6 +120,7 @@ impl Account {
             demand: watch::Sender::new(0),
             member_fetches: Semaphore::new(MEMBER_FETCHES),
             ignored: ignored::Known::default(),
+            room_index: SharedRoomIndex::default(),
             upkeep: upkeep::Orders::default(),
         }
     }

@@ -19,6 +19,8 @@ pub struct Config {
     pub max_request_bytes: usize,
     /// How long an idle sync v3 session lives.
     pub session_expiry: Duration,
+    /// How many sync v3 sessions a device has at most.
+    pub sessions_per_device: u32,
     /// How long after its last request a device that does not run the main poll is still polled.
     pub device_idle: Duration,
     /// How long after its last request an account is still polled.
@@ -41,6 +43,7 @@ impl std::fmt::Debug for Config {
             .field("max_timeout", &self.max_timeout)
             .field("max_request_bytes", &self.max_request_bytes)
             .field("session_expiry", &self.session_expiry)
+            .field("sessions_per_device", &self.sessions_per_device)
             .field("device_idle", &self.device_idle)
             .field("account_idle", &self.account_idle)
             .field("forward_admin", &self.forward_admin)

@@ -143,6 +143,21 @@ impl RoomFilter {
 }
 
 impl EventFilter {
+    /// The newest events, so many a room, whatever they are.
+    pub(crate) fn newest(limit: u64) -> Self {
+        Self { limit: Some(limit), ..Self::default() }
+    }
+
+    /// One that asks for `limit` events of certain types, without any for all, and for none of others.
+    pub(crate) fn of_types(limit: u64, types: Option<&[String]>, not_types: &[String]) -> Self {
+        Self {
+            limit: Some(limit),
+            types: types.map(|types| Patterns::from(types.to_vec())),
+            not_types: Patterns::from(not_types.to_vec()),
+            ..Self::default()
+        }
+    }
+
     /// Events a room.
     pub(crate) fn timeline_limit(&self) -> usize {
         let limit = self.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));

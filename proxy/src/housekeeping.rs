@@ -1,6 +1,6 @@
 //! What is done now and then, away from requests and polls: expired sessions go, and with them the
-//! to-device messages that they alone held back; tokens that were rotated away go, and what was remembered for
-//! clients that stay away.
+//! to-device messages that they alone held back; tokens that were rotated away go, and what was kept for
+//! clients that stay away: what they know, and their rooms in order.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,6 +23,7 @@ pub(crate) async fn run(state: Arc<State>) {
             tracing::warn!(error = %causes(&error), "could not remove expired sessions");
         }
         state.accounts.sweep_known_members();
+        state.accounts.sweep_room_indexes();
         let before = now_ms().saturating_sub(SUPERSEDED_MS);
         if let Err(error) = state.store.remove_superseded_tokens(before).await {
             tracing::warn!(error = %causes(&error), "could not remove superseded tokens");

@@ -4,7 +4,6 @@
 
 mod answer;
 mod archive;
-mod federation;
 mod filters;
 mod migration;
 mod request;

@@ -15,6 +15,7 @@ mod params;
 mod request;
 mod rooms;
 mod session;
+mod sets;
 mod streams;
 pub(crate) mod sync;
 mod token;

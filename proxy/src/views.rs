@@ -5,8 +5,10 @@
 //! loaded for many rooms at once.
 
 mod event_fields;
+pub(crate) mod facts;
 mod look_back;
 mod room;
+mod room_name;
 mod state;
 mod timeline;
 
@@ -15,8 +17,9 @@ use store::{Position, RoomHead};
 pub(crate) use self::{
     event_fields::EventFields,
     look_back::LookBack,
-    room::{RoomView, View, load},
-    timeline::TimelineView,
+    room::{RoomView, View, load, members_told},
+    state::state_before,
+    timeline::{TimelineView, load as load_timelines},
 };
 
 /// Which stretch of a room's history a view covers.

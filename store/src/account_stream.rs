@@ -96,6 +96,9 @@ pub struct RoomUpdate {
     pub summary: Summary,
     /// `invite_state` or `knock_state`, verbatim.
     pub stripped_state: Option<Bytes>,
+    /// When the room last stirred, in milliseconds: `origin_server_ts` of the last event, but no later than it was
+    /// received. `None` leaves it as it was.
+    pub recency: Option<i64>,
 }
 
 /// The state that came with a room.
@@ -211,6 +214,7 @@ impl RoomUpdate {
             counts: None,
             summary: Summary::default(),
             stripped_state: None,
+            recency: None,
         }
     }
 }

@@ -44,11 +44,12 @@ pub struct DeviceListChanges {
 }
 
 impl Store {
-    /// Global account data that changed after `since`: the whole JSON events by type.
+    /// Global account data that last changed after `since` and up to `until`: the whole JSON events by type.
     pub async fn global_account_data(
         &self,
         account_id: AccountId,
         since: Position,
+        until: Position,
     ) -> Result<Vec<(String, Bytes)>, Error> {
         let rows = self
             .query(
@@ -56,9 +57,9 @@ impl Store {
                 "-- latest_values::global_account_data
                 SELECT event_type, event
                 FROM account_data
-                WHERE account_id = $1 AND pos > $2 AND room_nid = $3
+                WHERE account_id = $1 AND pos > $2 AND pos <= $4 AND room_nid = $3
                 ORDER BY pos, event_type",
-                &[&account_id.0, &since.0, &NO_ROOM.0],
+                &[&account_id.0, &since.0, &NO_ROOM.0, &until.0],
             )
             .await?;
         Ok(rows
@@ -86,11 +87,12 @@ impl Store {
         Ok(rows.first().map(|row| Bytes::from(row.get::<_, Vec<u8>>("event"))))
     }
 
-    /// Account data of rooms, each room's since its own position.
+    /// Account data of rooms that last changed up to `until`, each room's since its own position.
     pub async fn room_account_data(
         &self,
         account_id: AccountId,
         rooms: &[(RoomNid, Position)],
+        until: Position,
     ) -> Result<HashMap<RoomNid, Vec<(String, Bytes)>>, Error> {
         let (nids, since) = columns(rooms);
         let rows = self
@@ -100,9 +102,9 @@ impl Store {
                 SELECT d.room_nid, d.event_type, d.event
                 FROM UNNEST($2::BIGINT[], $3::BIGINT[]) AS t (room_nid, since)
                 JOIN account_data d
-                    ON d.account_id = $1 AND d.room_nid = t.room_nid AND d.pos > t.since
+                    ON d.account_id = $1 AND d.room_nid = t.room_nid AND d.pos > t.since AND d.pos <= $4
                 ORDER BY d.room_nid, d.pos, d.event_type",
-                &[&account_id.0, &nids, &since],
+                &[&account_id.0, &nids, &since, &until.0],
             )
             .await?;
         let mut data: HashMap<RoomNid, Vec<(String, Bytes)>> = HashMap::new();
@@ -114,11 +116,39 @@ impl Store {
         Ok(data)
     }
 
-    /// Receipts of rooms, each room's since its own position.
+    /// One piece of account data of each of these rooms, the whole JSON event.
+    pub async fn room_account_data_of(
+        &self,
+        account_id: AccountId,
+        rooms: &[RoomNid],
+        event_type: &str,
+    ) -> Result<HashMap<RoomNid, Bytes>, Error> {
+        let nids: Vec<i64> = rooms.iter().map(|nid| nid.0).collect();
+        let rows = self
+            .query(
+                "latest_values::room_account_data_of",
+                "-- latest_values::room_account_data_of
+                SELECT t.room_nid, d.event
+                FROM UNNEST($2::BIGINT[]) AS t (room_nid)
+                CROSS JOIN LATERAL (
+                    SELECT event
+                    FROM account_data
+                    WHERE account_id = $1 AND room_nid = t.room_nid AND event_type = $3
+                    LIMIT 1
+                ) d",
+                &[&account_id.0, &nids, &event_type],
+            )
+            .await?;
+        let event = |row: &tokio_postgres::Row| Bytes::from(row.get::<_, Vec<u8>>("event"));
+        Ok(rows.iter().map(|row| (RoomNid(row.get("room_nid")), event(row))).collect())
+    }
+
+    /// Receipts of rooms that last changed up to `until`, each room's since its own position.
     pub async fn receipts(
         &self,
         account_id: AccountId,
         rooms: &[(RoomNid, Position)],
+        until: Position,
     ) -> Result<HashMap<RoomNid, Vec<StoredReceipt>>, Error> {
         let (nids, since) = columns(rooms);
         let rows = self
@@ -127,9 +157,10 @@ impl Store {
                 "-- latest_values::receipts
                 SELECT r.room_nid, r.user_id, r.receipt_type, r.thread_id, r.event_id, r.data
                 FROM UNNEST($2::BIGINT[], $3::BIGINT[]) AS t (room_nid, since)
-                JOIN receipts r ON r.account_id = $1 AND r.room_nid = t.room_nid AND r.pos > t.since
+                JOIN receipts r
+                    ON r.account_id = $1 AND r.room_nid = t.room_nid AND r.pos > t.since AND r.pos <= $4
                 ORDER BY r.room_nid, r.event_id, r.receipt_type, r.thread_id DESC, r.user_id",
-                &[&account_id.0, &nids, &since],
+                &[&account_id.0, &nids, &since, &until.0],
             )
             .await?;
         let mut receipts: HashMap<RoomNid, Vec<StoredReceipt>> = HashMap::new();
@@ -145,11 +176,12 @@ impl Store {
         Ok(receipts)
     }
 
-    /// Presence that changed after `since`.
+    /// Presence that last changed after `since` and up to `until`.
     pub async fn presence(
         &self,
         account_id: AccountId,
         since: Position,
+        until: Position,
     ) -> Result<Vec<StoredPresence>, Error> {
         let rows = self
             .query(
@@ -157,9 +189,9 @@ impl Store {
                 "-- latest_values::presence
                 SELECT user_id, event, last_active_ts
                 FROM presence
-                WHERE account_id = $1 AND pos > $2
+                WHERE account_id = $1 AND pos > $2 AND pos <= $3
                 ORDER BY pos, user_id",
-                &[&account_id.0, &since.0],
+                &[&account_id.0, &since.0, &until.0],
             )
             .await?;
         Ok(rows
@@ -172,11 +204,12 @@ impl Store {
             .collect())
     }
 
-    /// `device_lists` after `since`; for each user the last verdict.
+    /// `device_lists` after `since` and up to `until`; for each user the last verdict.
     pub async fn device_list_changes(
         &self,
         account_id: AccountId,
         since: Position,
+        until: Position,
     ) -> Result<DeviceListChanges, Error> {
         let rows = self
             .query(
@@ -184,9 +217,9 @@ impl Store {
                 "-- latest_values::device_list_changes
                 SELECT DISTINCT ON (user_id) user_id, has_left
                 FROM device_list_changes
-                WHERE account_id = $1 AND pos > $2
+                WHERE account_id = $1 AND pos > $2 AND pos <= $3
                 ORDER BY user_id, pos DESC",
-                &[&account_id.0, &since.0],
+                &[&account_id.0, &since.0, &until.0],
             )
             .await?;
         let mut changes = DeviceListChanges::default();

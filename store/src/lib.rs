@@ -16,8 +16,13 @@ mod latest_values;
 mod members;
 mod migrate;
 mod redactions;
+mod room_account_data;
+mod room_changes;
 mod room_heads;
+mod room_lists;
 mod rooms;
+mod selected_state;
+mod session_sets;
 mod sessions;
 mod state;
 mod timelines;
@@ -45,10 +50,15 @@ pub use crate::{
     latest_values::{DeviceListChanges, StoredPresence, StoredReceipt},
     members::{Member, MemberChange},
     redactions::{RedactionRules, RedactionScan},
+    room_account_data::RoomAccountData,
+    room_changes::RoomChange,
     room_heads::{ChangedRoom, RoomHead, Section},
+    room_lists::{ListedRoom, RoomList},
+    selected_state::StateKeys,
+    session_sets::NewSet,
     sessions::{NewSession, Session},
     state::{StateEvent, StateQuery, StateSelection},
-    timelines::{TimelineEvent, TimelineQuery, UpstreamTokens},
+    timelines::{EventPlace, TimelineEvent, TimelineQuery, UpstreamTokens},
     upkeep::Upkeep,
 };
 

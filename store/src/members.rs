@@ -3,13 +3,14 @@
 //! Upstream's sync loads members lazily; the head then holds those it happened to tell. Completing a
 //! room once makes the head hold all, and every poll after keeps it so.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 
 use crate::{
     AccountId, BodyId, Error, Event, Place, Position, RoomNid, Store,
     account_stream::insert_bodies, accounts::lock_account, redactions, room_heads::bytes_of,
+    state::Places,
 };
 
 /// One member of a room.
@@ -166,6 +167,72 @@ impl Store {
                 body_id: BodyId(row.get("body_id")),
             })
             .collect())
+    }
+
+    /// The first `limit` known members of each room at its place, but for one user: who is joined or invited first, then who
+    /// has left or is banned; in the order in which their memberships were heard of. User ID and member event.
+    pub async fn first_members(
+        &self,
+        account_id: AccountId,
+        rooms: &[(RoomNid, Place)],
+        but_for: &str,
+        limit: usize,
+    ) -> Result<HashMap<RoomNid, Vec<(String, Bytes)>>, Error> {
+        let places = Places::of(rooms.iter().copied());
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = self
+            .query(
+                "members::first_members",
+                "-- members::first_members
+                SELECT t.room_nid, m.state_key, m.body
+                FROM UNNEST($2::BIGINT[], $3::BIGINT[], $4::INTEGER[]) AS t (room_nid, pos, ord)
+                CROSS JOIN LATERAL (
+                    SELECT k.state_key, b.body, b.body_id, b.membership IN ('join', 'invite') AS here
+                    FROM (
+                        SELECT s.state_key, s.body_id
+                        FROM room_state s
+                        WHERE s.account_id = $1
+                            AND s.room_nid = t.room_nid
+                            AND s.event_type = 'm.room.member'
+                            AND NOT EXISTS (
+                                SELECT 1
+                                FROM state_changes c
+                                WHERE c.account_id = $1
+                                    AND c.room_nid = t.room_nid
+                                    AND (c.pos, c.ord) >= (t.pos, t.ord)
+                                    AND c.event_type = 'm.room.member'
+                                    AND c.state_key = s.state_key
+                            )
+                        UNION ALL
+                        SELECT o.state_key, o.old_body_id
+                        FROM (
+                            SELECT DISTINCT ON (c.state_key) c.state_key, c.old_body_id
+                            FROM state_changes c
+                            WHERE c.account_id = $1
+                                AND c.room_nid = t.room_nid
+                                AND (c.pos, c.ord) >= (t.pos, t.ord)
+                                AND c.event_type = 'm.room.member'
+                            ORDER BY c.state_key, c.pos, c.ord
+                        ) o
+                        WHERE o.old_body_id IS NOT NULL
+                    ) k
+                    JOIN event_bodies b ON b.body_id = k.body_id
+                    WHERE k.state_key <> $5 AND b.membership IN ('join', 'invite', 'leave', 'ban')
+                    ORDER BY here DESC, b.body_id
+                    LIMIT $6
+                ) m
+                ORDER BY t.room_nid, m.here DESC, m.body_id",
+                &[&account_id.0, &places.nids, &places.pos, &places.ord, &but_for, &limit],
+            )
+            .await?;
+        let mut members: HashMap<RoomNid, Vec<(String, Bytes)>> = HashMap::new();
+        for row in rows {
+            members
+                .entry(RoomNid(row.get("room_nid")))
+                .or_default()
+                .push((row.get("state_key"), Bytes::from(row.get::<_, Vec<u8>>("body"))));
+        }
+        Ok(members)
     }
 
     /// Bodies by number, in the order asked for, each with its redaction if it is redacted.

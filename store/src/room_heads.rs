@@ -84,6 +84,9 @@ pub struct RoomHead {
     pub typing: Option<Bytes>,
     /// When it last changed.
     pub typing_pos: Position,
+    /// When the room last stirred, in milliseconds: `origin_server_ts` of the last event, but no later than it was
+    /// received; of an invite, when it came. 0 if not known.
+    pub recency: i64,
 }
 
 /// A room that a stretch of the stream mentioned.
@@ -100,6 +103,7 @@ pub struct ChangedRoom {
 }
 
 // The room ID is looked up row by row: joined, a long list of rooms makes Postgres read through everybody's.
+/// The columns of a [`RoomHead`], of `account_rooms h`.
 macro_rules! head_columns {
     () => {
         "h.room_nid,
@@ -112,9 +116,11 @@ macro_rules! head_columns {
         ), TRUE) AS segment_limited,
         h.members_complete, h.kicked, h.forgotten, h.notification_count, h.highlight_count,
         h.thread_counts, h.heroes, h.joined_member_count, h.invited_member_count, h.summary_pos,
-        h.stripped_state, h.typing, h.typing_pos"
+        h.stripped_state, h.typing, h.typing_pos, h.recency"
     };
 }
+
+pub(crate) use head_columns;
 
 impl Store {
     /// Every room of the account in these sections, in the order of their numbers.
@@ -212,6 +218,30 @@ impl Store {
         rows.first().map(head_of).transpose()
     }
 
+    /// Those of these rooms that the account was ever told of, in the order of their numbers.
+    pub async fn room_heads(
+        &self,
+        account_id: AccountId,
+        rooms: &[RoomNid],
+    ) -> Result<Vec<RoomHead>, Error> {
+        let nids: Vec<i64> = rooms.iter().map(|nid| nid.0).collect();
+        let rows = self
+            .query(
+                "room_heads::room_heads",
+                concat!(
+                    "-- room_heads::room_heads
+                    SELECT ",
+                    head_columns!(),
+                    " FROM account_rooms h
+                    WHERE h.account_id = $1 AND h.room_nid = ANY($2)
+                    ORDER BY h.room_nid"
+                ),
+                &[&account_id.0, &nids],
+            )
+            .await?;
+        rows.iter().map(head_of).collect()
+    }
+
     /// The rooms that polls after `since` mentioned, with the position up to which that is: the end of
     /// the stream at this moment.
     pub async fn changed_rooms(
@@ -296,7 +326,7 @@ pub(crate) async fn now(tx: &Tx, account_id: AccountId) -> Result<Position, Erro
     })
 }
 
-fn head_of(row: &Row) -> Result<RoomHead, Error> {
+pub(crate) fn head_of(row: &Row) -> Result<RoomHead, Error> {
     Ok(RoomHead {
         room_nid: RoomNid(row.get("room_nid")),
         room_id: row.get("room_id"),
@@ -316,6 +346,7 @@ fn head_of(row: &Row) -> Result<RoomHead, Error> {
         stripped_state: bytes_of(row, "stripped_state"),
         typing: bytes_of(row, "typing"),
         typing_pos: Position(row.get("typing_pos")),
+        recency: row.get("recency"),
     })
 }
 

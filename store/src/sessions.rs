@@ -1,11 +1,15 @@
-//! Tables `sessions` and `session_params`: sync v3 sessions and every set of sticky parameters they
-//! have had.
+//! Tables `sessions` and `session_params`: sync v3 sessions and the sets of sticky parameters that they had last.
+//!
+//! Locks are taken in one order: the device, its sessions, what belongs to a session.
+
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
 use crate::{
     AccountId, DeviceNid, Error, InboxSeq, SessionId, Store,
-    device_inbox::{lock, purge},
+    device_inbox::{self, purge},
+    tx::Tx,
 };
 
 /// A live session, with the parameters that a token named.
@@ -17,6 +21,10 @@ pub struct Session {
     pub device_nid: DeviceNid,
     /// The highest inbox number it has acknowledged.
     pub inbox_acked: InboxSeq,
+    /// When it was last marked as used, in milliseconds.
+    pub last_used_at: i64,
+    /// No other session of the device was marked as used since.
+    pub is_latest: bool,
     /// The parameters, as the proxy stored them.
     pub params: Bytes,
 }
@@ -34,17 +42,35 @@ pub struct NewSession {
 
 impl Store {
     /// Makes a session. It holds to-device messages back from now on, beginning with the oldest still
-    /// held. `now` is in milliseconds.
+    /// held. Of the device's other sessions the least recently used go, so that it has no more than `most`: expired
+    /// ones count, and go first. What they
+    /// alone held back is the new one's to acknowledge, so nothing is purged here. `now` is in milliseconds.
     pub async fn create_session(
         &self,
         account_id: AccountId,
         device: DeviceNid,
         params: &[u8],
         now: i64,
+        most: i64,
     ) -> Result<NewSession, Error> {
         let tx = self.tx("sessions::create_session").await?;
         // The lock keeps a purge from running between the look at the inbox and the birth of the session.
-        lock(&tx, device).await?;
+        device_inbox::lock(&tx, device).await?;
+        tx.execute(
+            "-- sessions::create_session
+            DELETE FROM sessions
+            USING (
+                SELECT account_id, session_id
+                FROM sessions
+                WHERE device_nid = $1
+                ORDER BY last_used_at DESC, session_id DESC
+                OFFSET $2
+            ) superfluous
+            WHERE sessions.account_id = superfluous.account_id
+                AND sessions.session_id = superfluous.session_id",
+            &[&device.0, &most.saturating_sub(1).max(0)],
+        )
+        .await?;
         let row = tx
             .query_opt(
                 "-- sessions::create_session
@@ -70,8 +96,8 @@ impl Store {
         let session_id = SessionId(row.get("session_id"));
         tx.execute(
             "-- sessions::create_session
-            INSERT INTO session_params (account_id, session_id, params_id, params)
-            VALUES ($1, $2, 1, $3)",
+            INSERT INTO session_params (account_id, session_id, params_id, last_chosen, params)
+            VALUES ($1, $2, 1, 1, $3)",
             &[&account_id.0, &session_id.0, &params],
         )
         .await?;
@@ -93,7 +119,16 @@ impl Store {
             .query(
                 "sessions::session",
                 "-- sessions::session
-                SELECT s.inbox_acked, p.params
+                SELECT
+                    s.inbox_acked,
+                    s.last_used_at,
+                    NOT EXISTS (
+                        SELECT 1
+                        FROM sessions o
+                        WHERE o.device_nid = $2
+                            AND (o.last_used_at, o.session_id) > (s.last_used_at, s.session_id)
+                    ) AS is_latest,
+                    p.params
                 FROM sessions s
                 JOIN session_params p
                     ON p.account_id = s.account_id AND p.session_id = s.session_id AND p.params_id = $4
@@ -108,59 +143,76 @@ impl Store {
             session_id,
             device_nid: device,
             inbox_acked: InboxSeq(row.get("inbox_acked")),
+            last_used_at: row.get("last_used_at"),
+            is_latest: row.get("is_latest"),
             params: Bytes::from(row.get::<_, Vec<u8>>("params")),
         }))
     }
 
-    /// Keeps another set of parameters of a session and gives its number; the same parameters get the
-    /// same number again. `None` when the session is gone.
+    /// Keeps the parameters that a request changed the set `from` to, and gives their number. The same parameters keep
+    /// their number, and no number is given twice. The sets stay that the last `keep` changes led to or started from.
+    /// `None` when the session is gone, or the set `from`.
     pub async fn put_session_params(
         &self,
         account_id: AccountId,
         session_id: SessionId,
+        from: i32,
         params: &[u8],
+        keep: i32,
     ) -> Result<Option<i32>, Error> {
         let tx = self.tx("sessions::put_session_params").await?;
-        let session = tx
-            .query_opt(
-                "-- sessions::put_session_params
-                SELECT session_id
-                FROM sessions
-                WHERE account_id = $1 AND session_id = $2
-                FOR UPDATE",
-                &[&account_id.0, &session_id.0],
-            )
-            .await?;
-        if session.is_none() {
+        if !lock(&tx, account_id, session_id).await? {
+            tx.commit().await?;
             return Ok(None);
         }
         let row = tx
             .query_opt(
                 "-- sessions::put_session_params
-                WITH known AS (
-                    SELECT params_id
+                UPDATE session_params
+                SET last_chosen = (
+                    SELECT MAX(last_chosen) + 1
                     FROM session_params
+                    WHERE account_id = $1 AND session_id = $2
+                )
+                WHERE account_id = $1 AND session_id = $2 AND params_id = $3
+                RETURNING last_chosen",
+                &[&account_id.0, &session_id.0, &from],
+            )
+            .await?;
+        let Some(row) = row else {
+            tx.commit().await?;
+            return Ok(None);
+        };
+        // As high as any number that was ever given, since the set chosen last never goes.
+        let turn: i32 = row.get("last_chosen");
+        let row = tx
+            .query_opt(
+                "-- sessions::put_session_params
+                WITH known AS (
+                    UPDATE session_params
+                    SET last_chosen = $4
                     WHERE account_id = $1 AND session_id = $2 AND params = $3
-                    LIMIT 1
+                    RETURNING params_id
                 ),
                 added AS (
-                    INSERT INTO session_params (account_id, session_id, params_id, params)
-                    SELECT
-                        $1,
-                        $2,
-                        (SELECT MAX(params_id) + 1
-                         FROM session_params
-                         WHERE account_id = $1 AND session_id = $2),
-                        $3
+                    INSERT INTO session_params (account_id, session_id, params_id, last_chosen, params)
+                    SELECT $1, $2, $4, $4, $3
                     WHERE NOT EXISTS (SELECT 1 FROM known)
                     RETURNING params_id
                 )
                 SELECT params_id FROM known
                 UNION ALL
                 SELECT params_id FROM added",
-                &[&account_id.0, &session_id.0, &params],
+                &[&account_id.0, &session_id.0, &params, &turn],
             )
             .await?;
+        tx.execute(
+            "-- sessions::put_session_params
+            DELETE FROM session_params
+            WHERE account_id = $1 AND session_id = $2 AND last_chosen <= $3",
+            &[&account_id.0, &session_id.0, &turn.saturating_sub(keep)],
+        )
+        .await?;
         tx.commit().await?;
         Ok(row.map(|row| row.get("params_id")))
     }
@@ -184,7 +236,7 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes sessions that were not used since `live_since` (milliseconds), up to `most` of them, and
+    /// Deletes sessions that were not used since `live_since` (milliseconds), those of up to `most` at once, and
     /// purges what they alone held back. Gives how many there were.
     pub async fn remove_expired_sessions(
         &self,
@@ -195,29 +247,44 @@ impl Store {
             .query(
                 "sessions::remove_expired_sessions",
                 "-- sessions::remove_expired_sessions
-                DELETE FROM sessions
-                USING (
-                    SELECT account_id, session_id
-                    FROM sessions
-                    WHERE last_used_at < $1
-                    ORDER BY last_used_at
-                    LIMIT $2
-                ) expired
-                WHERE sessions.account_id = expired.account_id
-                    AND sessions.session_id = expired.session_id
-                    AND sessions.last_used_at < $1
-                RETURNING sessions.account_id, sessions.device_nid",
+                SELECT account_id, device_nid
+                FROM sessions
+                WHERE last_used_at < $1
+                ORDER BY last_used_at
+                LIMIT $2",
                 &[&live_since, &most],
             )
             .await?;
-        let devices: std::collections::BTreeSet<(i64, i64)> =
+        let devices: BTreeSet<(i64, i64)> =
             rows.iter().map(|row| (row.get("account_id"), row.get("device_nid"))).collect();
+        let mut removed = 0;
         for (account_id, device_nid) in devices {
-            let tx = self.tx("sessions::remove_expired_sessions").await?;
-            purge(&tx, AccountId(account_id), DeviceNid(device_nid), live_since).await?;
-            tx.commit().await?;
+            let (account_id, device) = (AccountId(account_id), DeviceNid(device_nid));
+            removed += self.remove_expired_sessions_of(account_id, device, live_since).await?;
         }
-        Ok(rows.len())
+        Ok(removed)
+    }
+
+    /// In one transaction, so that whatever happens in between the messages go with the sessions.
+    async fn remove_expired_sessions_of(
+        &self,
+        account_id: AccountId,
+        device: DeviceNid,
+        live_since: i64,
+    ) -> Result<usize, Error> {
+        let tx = self.tx("sessions::remove_expired_sessions").await?;
+        device_inbox::lock(&tx, device).await?;
+        let removed = tx
+            .execute(
+                "-- sessions::remove_expired_sessions_of
+                DELETE FROM sessions
+                WHERE device_nid = $1 AND last_used_at < $2",
+                &[&device.0, &live_since],
+            )
+            .await?;
+        purge(&tx, account_id, device, live_since).await?;
+        tx.commit().await?;
+        Ok(usize::try_from(removed).unwrap_or(usize::MAX))
     }
 
     /// Records that a session has everything up to `seq`, and purges what every live session of the
@@ -231,7 +298,7 @@ impl Store {
         live_since: i64,
     ) -> Result<(), Error> {
         let tx = self.tx("sessions::acknowledge_session").await?;
-        lock(&tx, device).await?;
+        device_inbox::lock(&tx, device).await?;
         tx.execute(
             "-- sessions::acknowledge_session
             UPDATE sessions
@@ -243,4 +310,23 @@ impl Store {
         purge(&tx, account_id, device, live_since).await?;
         tx.commit().await
     }
+}
+
+/// Takes a session's row lock, which whoever changes what belongs to the session takes first. `false` when it is gone.
+pub(crate) async fn lock(
+    tx: &Tx,
+    account_id: AccountId,
+    session_id: SessionId,
+) -> Result<bool, Error> {
+    let session = tx
+        .query_opt(
+            "-- sessions::lock
+            SELECT session_id
+            FROM sessions
+            WHERE account_id = $1 AND session_id = $2
+            FOR UPDATE",
+            &[&account_id.0, &session_id.0],
+        )
+        .await?;
+    Ok(session.is_some())
 }

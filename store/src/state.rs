@@ -203,18 +203,73 @@ impl Store {
         collect(&mut states, &rows);
         Ok(states)
     }
+
+    /// The state events of these types with an empty state key, each room at its own place. What else a room's state holds
+    /// is not read.
+    pub async fn values_at(
+        &self,
+        account_id: AccountId,
+        rooms: &[(RoomNid, Place)],
+        event_types: &[&str],
+    ) -> Result<HashMap<RoomNid, Vec<StateEvent>>, Error> {
+        let places = Places::of(rooms.iter().copied());
+        // Each looked up on its own (`LIMIT 1`): joined, many rooms make Postgres read through the account, and through
+        // everybody's bodies.
+        let rows = self
+            .query(
+                "state::values_at",
+                "-- state::values_at
+                SELECT t.room_nid, k.event_type, '' AS state_key, b.body,
+                    CASE WHEN u.known THEN u.old_unsigned ELSE s.unsigned END AS unsigned,
+                    (SELECT y.body FROM event_bodies y WHERE y.body_id = b.redacted_by) AS redacted_because
+                FROM UNNEST($2::BIGINT[], $3::BIGINT[], $4::INTEGER[]) AS t (room_nid, pos, ord)
+                CROSS JOIN UNNEST($5::TEXT[]) AS k (event_type)
+                LEFT JOIN LATERAL (
+                    SELECT TRUE AS known, c.old_body_id, c.old_unsigned
+                    FROM state_changes c
+                    WHERE c.account_id = $1
+                        AND c.room_nid = t.room_nid
+                        AND (c.pos, c.ord) >= (t.pos, t.ord)
+                        AND c.event_type = k.event_type
+                        AND c.state_key = ''
+                    ORDER BY c.pos, c.ord
+                    LIMIT 1
+                ) u ON TRUE
+                LEFT JOIN LATERAL (
+                    SELECT h.body_id, h.unsigned
+                    FROM room_state h
+                    WHERE h.account_id = $1
+                        AND h.room_nid = t.room_nid
+                        AND h.event_type = k.event_type
+                        AND h.state_key = ''
+                    LIMIT 1
+                ) s ON TRUE
+                CROSS JOIN LATERAL (
+                    SELECT e.body, e.redacted_by
+                    FROM event_bodies e
+                    WHERE e.body_id = CASE WHEN u.known THEN u.old_body_id ELSE s.body_id END
+                    LIMIT 1
+                ) b",
+                &[&account_id.0, &places.nids, &places.pos, &places.ord, &event_types],
+            )
+            .await?;
+        let mut states = HashMap::new();
+        collect(&mut states, &rows);
+        Ok(states)
+    }
 }
 
 /// Rooms and places as the arrays of a statement.
 #[derive(Default)]
-struct Places {
-    nids: Vec<i64>,
-    pos: Vec<i64>,
-    ord: Vec<i32>,
+pub(crate) struct Places {
+    pub(crate) nids: Vec<i64>,
+    pub(crate) pos: Vec<i64>,
+    pub(crate) ord: Vec<i32>,
 }
 
 impl Places {
-    fn of(places: impl Iterator<Item = (RoomNid, Place)>) -> Self {
+    /// The arrays of these.
+    pub(crate) fn of(places: impl Iterator<Item = (RoomNid, Place)>) -> Self {
         let mut columns = Self::default();
         for (nid, place) in places {
             columns.nids.push(nid.0);
@@ -225,7 +280,11 @@ impl Places {
     }
 }
 
-fn collect(states: &mut HashMap<RoomNid, Vec<StateEvent>>, rows: &[tokio_postgres::Row]) {
+/// The state events in rows, by room.
+pub(crate) fn collect(
+    states: &mut HashMap<RoomNid, Vec<StateEvent>>,
+    rows: &[tokio_postgres::Row],
+) {
     for row in rows {
         let event = StateEvent {
             event_type: row.get("event_type"),

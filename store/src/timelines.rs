@@ -34,6 +34,17 @@ pub struct TimelineQuery {
     pub before: Place,
 }
 
+/// Where an event stands in a timeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventPlace {
+    /// The room.
+    pub room_nid: RoomNid,
+    /// The event.
+    pub event_id: String,
+    /// Where it stands.
+    pub place: Place,
+}
+
 /// Upstream's tokens on both sides of a place in a room's timeline.
 #[derive(Clone, Debug, Default)]
 pub struct UpstreamTokens {
@@ -101,6 +112,70 @@ impl Store {
             timelines.entry(RoomNid(row.get("room_nid"))).or_default().push(event);
         }
         Ok(timelines)
+    }
+
+    /// Where events with these IDs stand in timelines of these rooms, in polls after each room's position and up to
+    /// `until`. An event that stands in several places is given with each of them.
+    pub async fn places_of(
+        &self,
+        account_id: AccountId,
+        rooms: &[(RoomNid, Position)],
+        until: Position,
+        event_ids: &[String],
+    ) -> Result<Vec<EventPlace>, Error> {
+        let rows = self
+            .query(
+                "timelines::places_of",
+                "-- timelines::places_of (bodies)
+                SELECT body_id, event_id, room_nid
+                FROM event_bodies
+                WHERE event_id = ANY($1)",
+                &[&event_ids],
+            )
+            .await?;
+        let mut ids: HashMap<i64, String> = HashMap::new();
+        let mut rooms_of: Vec<Option<i64>> = Vec::new();
+        for row in &rows {
+            ids.insert(row.get("body_id"), row.get("event_id"));
+            rooms_of.push(row.get("room_nid"));
+        }
+        // Bodies from before rooms were noted with them may be of any room.
+        let any_room = rooms_of.contains(&None);
+        let (nids, after): (Vec<i64>, Vec<i64>) = rooms
+            .iter()
+            .filter(|(nid, _)| any_room || rooms_of.contains(&Some(nid.0)))
+            .map(|(nid, after)| (nid.0, after.0))
+            .unzip();
+        if nids.is_empty() || ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let body_ids: Vec<i64> = ids.keys().copied().collect();
+        let rows = self
+            .query(
+                "timelines::places_of",
+                "-- timelines::places_of
+                SELECT e.room_nid, e.pos, e.ord, e.body_id
+                FROM UNNEST($2::BIGINT[], $3::BIGINT[]) AS t (room_nid, after)
+                CROSS JOIN LATERAL (
+                    SELECT room_nid, pos, ord, body_id
+                    FROM timeline_events
+                    WHERE account_id = $1 AND room_nid = t.room_nid AND pos > t.after AND pos <= $4
+                        AND body_id = ANY($5)
+                    -- Keeps the planner from reading the account's timelines through.
+                    OFFSET 0
+                ) e
+                ORDER BY e.room_nid, e.pos, e.ord",
+                &[&account_id.0, &nids, &after, &until.0, &body_ids],
+            )
+            .await?;
+        Ok(rows
+            .iter()
+            .map(|row| EventPlace {
+                room_nid: RoomNid(row.get("room_nid")),
+                event_id: ids.get(&row.get("body_id")).cloned().unwrap_or_default(),
+                place: Place { pos: Position(row.get("pos")), ord: row.get("ord") },
+            })
+            .collect())
     }
 
     /// The IDs of all events that polls after `since` brought in timelines.

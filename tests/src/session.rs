@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use crate::client::{Client, V3Request};
-use crate::wait::PATIENCE;
+use crate::wait::{PATIENCE, eventually};
 
 /// How long one request of a waiting session hangs, in milliseconds.
 const LONG_POLL: u64 = 5_000;
@@ -60,6 +60,21 @@ impl Session {
         let reply = self.request(&json!({})).timeout(LONG_POLL).send().await.ok();
         self.absorb(&reply);
         reply
+    }
+
+    /// Begins anew with the same first request until `find` finds something in the reply, and goes on from there.
+    pub async fn until_asking<T>(
+        &mut self,
+        body: &Value,
+        what: &str,
+        mut find: impl FnMut(&Value) -> Option<T>,
+    ) -> T {
+        eventually(what, async || {
+            self.next = None;
+            let reply = self.ask(body.clone()).await;
+            find(&reply)
+        })
+        .await
     }
 
     /// Polls until `find` finds something in a reply, and returns it.

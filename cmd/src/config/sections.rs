@@ -46,6 +46,7 @@ pub(crate) struct Listen {
 pub(crate) struct Limits {
     pub(crate) max_timeout: Duration,
     pub(crate) session_expiry: Duration,
+    pub(crate) sessions_per_device: u32,
     pub(crate) device_idle: Duration,
     pub(crate) account_idle: Duration,
     pub(crate) max_request_bytes: usize,
@@ -198,6 +199,13 @@ impl Flags {
             "session-expiry",
             values::positive::<u32>(or_default(&self.session_expiry, defaults::SESSION_EXPIRY)),
         );
+        let sessions_per_device = faults.keep(
+            "sessions-per-device",
+            values::positive::<u32>(or_default(
+                &self.sessions_per_device,
+                defaults::SESSIONS_PER_DEVICE,
+            )),
+        );
         let device_idle = faults.keep(
             "device-idle",
             values::positive::<u32>(or_default(&self.device_idle, defaults::DEVICE_IDLE)),
@@ -219,6 +227,7 @@ impl Flags {
         Some(Limits {
             max_timeout: Duration::from_secs(u64::from(max_timeout?)),
             session_expiry: DAY * session_expiry?,
+            sessions_per_device: sessions_per_device?,
             device_idle: Duration::from_secs(u64::from(device_idle?)),
             account_idle: DAY * account_idle?,
             max_request_bytes: max_request_bytes?,

@@ -22,7 +22,7 @@ const V2_TOUCH_MS: i64 = 60 * 60 * 1000;
 const SENDING: Duration = Duration::from_secs(1);
 
 /// Key counts as upstream last told them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KeyCounts {
     /// `device_one_time_keys_count`, a JSON object.
     pub(crate) one_time_keys_count: Bytes,
@@ -107,15 +107,22 @@ impl Device {
         self.key_counts.borrow().clone()
     }
 
+    /// Changes when the key counts do.
+    pub(crate) fn watch_key_counts(&self) -> watch::Receiver<KeyCounts> {
+        self.key_counts.subscribe()
+    }
+
     /// Takes over what a poll brought for this device, and wakes who waits for it.
     pub(crate) fn advance(&self, inbox_seq: InboxSeq, update: &store::DeviceUpdate) {
-        self.key_counts.send_modify(|counts| {
+        self.key_counts.send_if_modified(|counts| {
+            let old = counts.clone();
             if let Some(count) = &update.one_time_keys_count {
                 counts.one_time_keys_count = count.clone();
             }
             if let Some(types) = &update.unused_fallback_key_types {
                 counts.unused_fallback_key_types = types.clone();
             }
+            *counts != old
         });
         self.polled.send_replace(true);
         self.catch_up(inbox_seq);
@@ -249,7 +256,11 @@ impl Device {
 
     /// Counts that upstream gave in another answer than a poll's.
     pub(crate) fn set_one_time_keys_count(&self, count: Bytes) {
-        self.key_counts.send_modify(|counts| counts.one_time_keys_count = count);
+        self.key_counts.send_if_modified(|counts| {
+            let changed = counts.one_time_keys_count != count;
+            counts.one_time_keys_count = count;
+            changed
+        });
     }
 
     /// A client of the device has been seen.

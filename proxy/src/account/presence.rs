@@ -38,18 +38,58 @@ impl PresenceWish {
 
 /// The presence of one device.
 pub(crate) struct Presence {
-    /// What its clients wished for, and until when.
-    wished: Mutex<Option<(PresenceWish, Instant)>>,
+    /// What its clients wished for.
+    wished: Mutex<Wishes>,
     /// What the poll under way, or the last one, told upstream. Written by the poller as it asks.
     told: Mutex<PresenceWish>,
     /// Counts the times that a client wished for something else than what the poll under way says.
     changes: watch::Sender<u64>,
 }
 
+/// Until when there are wishes. Each lasts on its own: a weaker one, however often it is repeated, does not keep a
+/// stronger one alive.
+#[derive(Clone, Copy, Debug, Default)]
+struct Wishes {
+    online: Option<Instant>,
+    unavailable: Option<Instant>,
+}
+
+impl Wishes {
+    fn add(&mut self, wish: PresenceWish, until: Instant) {
+        let lasts = match wish {
+            PresenceWish::Online => &mut self.online,
+            PresenceWish::Unavailable => &mut self.unavailable,
+            // It is what polls say without any wish.
+            PresenceWish::Offline => return,
+        };
+        *lasts = (*lasts).max(Some(until));
+    }
+
+    /// Whatever there is a wish for becomes this one.
+    fn turn_into(&mut self, wish: PresenceWish) {
+        let until = self.online.max(self.unavailable);
+        *self = Self::default();
+        if let Some(until) = until {
+            self.add(wish, until);
+        }
+    }
+
+    fn strongest(&self, now: Instant) -> PresenceWish {
+        let lasts = |until: Option<Instant>| until.is_some_and(|until| until > now);
+        if lasts(self.online) {
+            PresenceWish::Online
+        } else if lasts(self.unavailable) {
+            PresenceWish::Unavailable
+        } else {
+            PresenceWish::Offline
+        }
+    }
+}
+
 impl Presence {
     pub(super) fn new() -> Self {
         Self {
-            wished: Mutex::new(None),
+            wished: Mutex::new(Wishes::default()),
             told: Mutex::new(PresenceWish::Offline),
             changes: watch::Sender::new(0),
         }
@@ -58,11 +98,7 @@ impl Presence {
     /// A client said outright what the user's presence is. Polls say the same from then on, until a sync wishes
     /// for something else; after which polls say it, although the one under way did before.
     pub(crate) fn set_outright(&self, outright: PresenceWish) {
-        let mut current = self.wished.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((wish, _)) = &mut *current {
-            *wish = outright;
-        }
-        drop(current);
+        self.wished.lock().unwrap_or_else(PoisonError::into_inner).turn_into(outright);
         *self.told.lock().unwrap_or_else(PoisonError::into_inner) = outright;
     }
 
@@ -70,14 +106,10 @@ impl Presence {
     /// hear of it.
     pub(crate) fn wish(&self, wish: PresenceWish, end: Instant) -> bool {
         let until = end + PRESENCE_LINGERS;
-        let mut current = self.wished.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        let wish = match *current {
-            Some((stronger, valid)) if valid > now && stronger > wish => stronger,
-            _ => wish,
-        };
-        *current = Some((wish, until));
-        drop(current);
+        let mut wished = self.wished.lock().unwrap_or_else(PoisonError::into_inner);
+        wished.add(wish, until);
+        let wish = wished.strongest(Instant::now());
+        drop(wished);
         let told = *self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let is_new = told != wish;
         if is_new {
@@ -88,11 +120,8 @@ impl Presence {
 
     /// What a poll that begins now tells upstream.
     pub(crate) fn tell(&self) -> PresenceWish {
-        let current = *self.wished.lock().unwrap_or_else(PoisonError::into_inner);
-        let wish = match current {
-            Some((wish, until)) if until > Instant::now() => wish,
-            _ => PresenceWish::Offline,
-        };
+        let wished = *self.wished.lock().unwrap_or_else(PoisonError::into_inner);
+        let wish = wished.strongest(Instant::now());
         *self.told.lock().unwrap_or_else(PoisonError::into_inner) = wish;
         wish
     }
@@ -121,6 +150,25 @@ mod tests {
         presence.wish(PresenceWish::Online, Instant::now());
         assert!(changes.has_changed().expect("it is watched"));
         assert_eq!(presence.tell(), PresenceWish::Online);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stronger_wish_ends_although_a_weaker_one_goes_on() {
+        let presence = Presence::new();
+        presence.wish(PresenceWish::Online, Instant::now());
+        assert_eq!(presence.tell(), PresenceWish::Online);
+        let mut changes = presence.watch();
+        changes.mark_unchanged();
+
+        presence.wish(PresenceWish::Unavailable, Instant::now());
+        assert_eq!(presence.tell(), PresenceWish::Online, "another client may have said so");
+        assert!(!changes.has_changed().expect("it is watched"));
+        tokio::time::advance(PRESENCE_LINGERS / 2).await;
+        presence.wish(PresenceWish::Unavailable, Instant::now());
+        tokio::time::advance(PRESENCE_LINGERS / 2).await;
+        presence.wish(PresenceWish::Unavailable, Instant::now());
+        assert!(changes.has_changed().expect("it is watched"));
+        assert_eq!(presence.tell(), PresenceWish::Unavailable);
     }
 
     #[tokio::test(start_paused = true)]

@@ -168,6 +168,13 @@ impl Accounts {
         }
     }
 
+    /// Drops the room lists of accounts that no client has looked at for long.
+    pub(crate) fn sweep_room_indexes(&self) {
+        for account in &self.by_user {
+            account.room_index.sweep();
+        }
+    }
+
     fn known(&self, user_id: &str, device_id: &str) -> Option<(Arc<Account>, Arc<Device>)> {
         let account = self.account(user_id)?;
         let device = account

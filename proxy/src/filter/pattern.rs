@@ -6,6 +6,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(super) struct Patterns(Vec<String>);
 
+impl From<Vec<String>> for Patterns {
+    fn from(patterns: Vec<String>) -> Self {
+        Self(patterns)
+    }
+}
+
 impl Patterns {
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()

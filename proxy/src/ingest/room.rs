@@ -66,6 +66,7 @@ pub(super) fn parse<'a>(
         counts: (section == Section::Join).then(|| counts(&room)).flatten(),
         summary: room.object("summary").map(|raw| summary(&raw)).unwrap_or_default(),
         stripped_state: stripped_state(&room, section),
+        recency: recency(section, &timeline_events, asked.received_at),
     };
     for raw in events(room.get("account_data")) {
         match account_data(raw) {
@@ -122,6 +123,16 @@ fn summary(raw: &Object<'_>) -> Summary {
         joined_member_count: raw.get("m.joined_member_count").and_then(json::integer),
         invited_member_count: raw.get("m.invited_member_count").and_then(json::integer),
     }
+}
+
+/// When the room last stirred: no later than now, whatever the event's sender claims.
+fn recency(section: Section, timeline: &[&RawValue], received_at: i64) -> Option<i64> {
+    if matches!(section, Section::Invite | Section::Knock) {
+        return Some(received_at);
+    }
+    let last = Object::of(timeline.last()?)?;
+    let told = last.get("origin_server_ts").and_then(json::integer)?;
+    Some(told.clamp(1, received_at.max(1)))
 }
 
 fn stripped_state(room: &Object<'_>, section: Section) -> Option<bytes::Bytes> {

@@ -90,13 +90,13 @@ pub(super) async fn top(
         if no_new_values || !filter.account_data.admits_anything() {
             return Ok(Vec::new());
         }
-        state.store.global_account_data(account_id, values_since).await
+        state.store.global_account_data(account_id, values_since, pos).await
     };
     let presence = async {
         if no_new_values || !filter.presence.admits_anything() {
             return Ok(Vec::new());
         }
-        state.store.presence(account_id, values_since).await
+        state.store.presence(account_id, values_since, pos).await
     };
     let device_lists = async {
         match standing.since {
@@ -106,7 +106,7 @@ pub(super) async fn top(
             }
             None => Ok(None),
             Some(_) if unchanged => Ok(Some(DeviceListChanges::default())),
-            Some(since) => state.store.device_list_changes(account_id, since).await.map(Some),
+            Some(since) => state.store.device_list_changes(account_id, since, pos).await.map(Some),
         }
     };
     let inbox = async {

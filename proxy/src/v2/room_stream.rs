@@ -14,16 +14,16 @@ use crate::{
     auth::Requester,
     body::BoxError,
     error::{Error, causes},
+    federation::Pdus,
     json,
     state::State,
-    views::{LookBack, Wanted},
+    views::{LookBack, Wanted, members_told},
 };
 
 use super::{
     answer::{self, Wishes},
     archive::Archive,
-    federation::Pdus,
-    sync::{SECTIONS, members_told},
+    sync::SECTIONS,
     write::Writer,
 };
 
@@ -83,8 +83,8 @@ impl RoomStream {
                 );
                 let views = views.await?;
                 known.extend(members_told(&views));
-                let filter = &self.wishes.filter;
-                let pdus = Pdus::fetch(&self.state, &self.requester, filter, &views).await?;
+                let format = self.wishes.filter.event_format;
+                let pdus = Pdus::fetch(&self.state, &self.requester, format, &views).await?;
                 let writer = Writer::new(&self.state, &self.requester, &self.wishes, self.pos)
                     .with_pdus(&pdus);
                 for view in views {

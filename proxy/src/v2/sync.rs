@@ -7,7 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use hyper::{Response, StatusCode, http::request::Parts};
-use store::{AccountId, InboxSeq, Position, RoomNid, Section};
+use store::{AccountId, InboxSeq, Position, Section};
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
@@ -18,6 +18,7 @@ use crate::{
     clock::now_ms,
     error::{Error, json_response},
     event_json::is_offline,
+    federation::Pdus,
     json::ObjectWriter,
     patience::{DATABASE_GRACE, patiently},
     peer::Peer,
@@ -25,13 +26,12 @@ use crate::{
     sync_token::SyncToken,
     token::{self, TokenError},
     upstream::{AccessToken, OnBehalfOf},
-    views::{LookBack, RoomView, Wanted},
+    views::{LookBack, RoomView, Wanted, members_told},
 };
 
 use super::{
     answer::{self, Standing, Top, Wishes},
     archive::Archive,
-    federation::Pdus,
     filters, migration,
     request::SyncRequest,
     room_stream::RoomStream,
@@ -236,7 +236,8 @@ impl Sync<'_> {
                 answer::top(self.state, self.requester, standing, filter, pos, full_state).await?;
             let waits = !full_state && !top.has_news() && views.is_empty();
             if !waits || Instant::now() >= self.deadline || *shutting_down.borrow() {
-                let pdus = Pdus::fetch(self.state, self.requester, filter, &views).await?;
+                let pdus =
+                    Pdus::fetch(self.state, self.requester, filter.event_format, &views).await?;
                 let members = self.told(&views);
                 return Ok(Some(self.whole(&top, members, &views, &pdus)));
             }
@@ -384,17 +385,4 @@ fn members_of(requester: &Requester, token: Option<SyncToken>) -> MemoryId {
         }
         _ => MemoryId::default(),
     }
-}
-
-/// The members that rooms tell of, in their state or in their timeline.
-pub(super) fn members_told(views: &[RoomView]) -> impl Iterator<Item = (RoomNid, &str)> {
-    views.iter().flat_map(|view| {
-        let nid = view.wanted.head.room_nid;
-        let state = view.state.iter().filter(|event| event.event_type == "m.room.member");
-        let in_timeline = view.timeline.events.iter().filter_map(|(_, fields)| {
-            (fields.event_type == "m.room.member").then_some(fields.state_key.as_deref()).flatten()
-        });
-        let users = state.map(|event| event.state_key.as_str()).chain(in_timeline);
-        users.map(move |user_id| (nid, user_id))
-    })
 }

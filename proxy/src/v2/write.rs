@@ -3,37 +3,28 @@
 //!
 //! It must not decide what is told, nor ask anybody: all that it writes was gathered before.
 
-use std::collections::BTreeMap;
-
-use store::{InboxSeq, Position, RoomHead, Section, StoredReceipt};
+use store::{Position, Section};
 
 use crate::{
     account::MemoryId,
     auth::Requester,
-    clock::now_ms,
-    event_json::{Unsigned, write_event, write_presence},
+    event_json::write_presence,
+    federation::Pdus,
     json::{self, ObjectWriter, write_list},
+    room_json::{self, EventWriter, events},
     state::State,
     sync_token::SyncToken,
     views::RoomView,
 };
 
-use super::{
-    answer::{Top, Wishes, shows_typing},
-    federation::Pdus,
-};
+use super::answer::{Top, Wishes, shows_typing};
 
 /// Who an answer is for, and how.
 pub(super) struct Writer<'a> {
     state: &'a State,
     requester: &'a Requester,
     wishes: &'a Wishes,
-    /// The end of the stretch that the answer covers.
-    pos: Position,
-    /// The moment that relative times count from.
-    now: i64,
-    /// Events that are told in the format of federation.
-    pdus: Option<&'a Pdus>,
+    events: EventWriter<'a>,
 }
 
 impl<'a> Writer<'a> {
@@ -43,12 +34,14 @@ impl<'a> Writer<'a> {
         wishes: &'a Wishes,
         pos: Position,
     ) -> Self {
-        Self { state, requester, wishes, pos, now: now_ms(), pdus: None }
+        let events = EventWriter::new(state, requester, pos);
+        let events = events.with_fields(&wishes.filter.event_fields);
+        Self { state, requester, wishes, events }
     }
 
     /// The same, with events in the format of federation.
     pub(super) fn with_pdus(self, pdus: &'a Pdus) -> Self {
-        Self { pdus: Some(pdus), ..self }
+        Self { events: self.events.with_pdus(pdus), ..self }
     }
 
     /// Writes the members of everything but the rooms. `members` names what the client will know of members
@@ -73,7 +66,12 @@ impl<'a> Writer<'a> {
             let out = object.key("presence");
             events(out, |out| {
                 write_list(&top.presence, out, |presence, out| {
-                    write_presence(&presence.event, presence.last_active_ts, self.now, out);
+                    write_presence(
+                        &presence.event,
+                        presence.last_active_ts,
+                        self.events.now(),
+                        out,
+                    );
                 });
             });
         }
@@ -104,7 +102,7 @@ impl<'a> Writer<'a> {
             Section::Join => self.joined(view, out),
             Section::Leave => {
                 let mut object = ObjectWriter::new(out);
-                self.timeline(view, object.key("timeline"));
+                self.events.timeline(&view.timeline, object.key("timeline"));
                 self.state(view, object.key(self.wishes.state_form.key()));
                 self.account_data(view, object.key("account_data"));
                 object.end();
@@ -121,73 +119,18 @@ impl<'a> Writer<'a> {
 
     fn joined(&self, view: &RoomView, out: &mut Vec<u8>) {
         let mut object = ObjectWriter::new(out);
-        self.timeline(view, object.key("timeline"));
+        self.events.timeline(&view.timeline, object.key("timeline"));
         self.state(view, object.key(self.wishes.state_form.key()));
         self.account_data(view, object.key("account_data"));
         self.ephemeral(view, object.key("ephemeral"));
-        self.counts(&view.wanted.head, &mut object);
+        let apart = self.wishes.filter.room.timeline.unread_thread_notifications;
+        room_json::unread(&view.wanted.head, apart, &mut object);
         self.summary(view, object.key("summary"));
         object.end();
     }
 
-    fn timeline(&self, view: &RoomView, out: &mut Vec<u8>) {
-        let mut object = ObjectWriter::new(out);
-        write_list(&view.timeline.events, object.key("events"), |(event, _), out| {
-            let unsigned = Unsigned {
-                stored: event.unsigned.as_deref(),
-                age: event.age_ts.map(|age_ts| self.now.saturating_sub(age_ts).max(0)),
-                transaction_id: event.transaction_id.as_deref(),
-                redacted_because: event.redacted_because.as_deref(),
-            };
-            self.event(&event.body, unsigned, out);
-        });
-        let limited: &[u8] = if view.timeline.limited { b"true" } else { b"false" };
-        object.raw("limited", limited);
-        let account_id = self.requester.account.account_id;
-        let ours = || {
-            match view.timeline.start {
-                Some(place) => SyncToken::Before(place),
-                // Nothing is shown: going back starts from the end.
-                None => SyncToken::Batch {
-                    pos: self.pos,
-                    device: self.requester.device.device_nid,
-                    inbox: InboxSeq(0),
-                    members: MemoryId::default(),
-                },
-            }
-            .mint(&self.state.tokens, account_id)
-        };
-        let prev_batch = view.timeline.upstream_start.clone().unwrap_or_else(ours);
-        json::write_string(&prev_batch, object.key("prev_batch"));
-        object.end();
-    }
-
     fn state(&self, view: &RoomView, out: &mut Vec<u8>) {
-        events(out, |out| {
-            write_list(&view.state, out, |event, out| {
-                let unsigned = Unsigned {
-                    stored: event.unsigned.as_deref(),
-                    redacted_because: event.redacted_because.as_deref(),
-                    ..Unsigned::default()
-                };
-                self.event(&event.body, unsigned, out);
-            });
-        });
-    }
-
-    /// Writes an event of a room in the format that the filter asks for, or those fields of it.
-    fn event(&self, body: &[u8], unsigned: Unsigned<'_>, out: &mut Vec<u8>) {
-        let fields = &self.wishes.filter.event_fields;
-        let write = |out: &mut Vec<u8>| match self.pdus.and_then(|pdus| pdus.event(body)) {
-            Some(pdu) => out.extend_from_slice(pdu),
-            None => write_event(body, unsigned, out),
-        };
-        if fields.admit_everything() {
-            return write(out);
-        }
-        let mut whole = Vec::with_capacity(body.len() + 128);
-        write(&mut whole);
-        fields.write(&whole, out);
+        events(out, |out| self.events.state(&view.state, out));
     }
 
     fn account_data(&self, view: &RoomView, out: &mut Vec<u8>) {
@@ -205,101 +148,20 @@ impl<'a> Writer<'a> {
         if let (true, Some(typing)) =
             (shows_typing(view, &self.wishes.filter), &view.wanted.head.typing)
         {
-            let mut edu = br#"{"type":"m.typing","content":"#.to_vec();
-            edu.extend_from_slice(typing);
-            edu.push(b'}');
-            edus.push(edu);
+            edus.push(room_json::typing(typing));
         }
         let admits_room = self.wishes.filter.room.ephemeral.admits_room(&view.wanted.head.room_id);
         if admits_room && !view.receipts.is_empty() {
-            edus.push(receipts(&view.receipts));
+            edus.push(room_json::receipts(&view.receipts));
         }
         events(out, |out| write_list(edus, out, |edu, out| out.extend_from_slice(&edu)));
     }
 
-    fn counts(&self, head: &RoomHead, object: &mut ObjectWriter<'_>) {
-        let threads = thread_counts(head);
-        let apart = self.wishes.filter.room.timeline.unread_thread_notifications;
-        // Without the flag a client sees one number for the room and all of its threads.
-        let (mut notifications, mut highlights) = (head.notification_count, head.highlight_count);
-        if !apart {
-            notifications += threads.values().map(|counts| counts.notification_count).sum::<i64>();
-            highlights += threads.values().map(|counts| counts.highlight_count).sum::<i64>();
-        }
-        let mut unread = ObjectWriter::new(object.key("unread_notifications"));
-        unread.raw("notification_count", notifications.to_string().as_bytes());
-        unread.raw("highlight_count", highlights.to_string().as_bytes());
-        unread.end();
-        if let (true, Some(raw)) = (apart, &head.thread_counts) {
-            object.raw("unread_thread_notifications", raw);
-        }
-    }
-
     fn summary(&self, view: &RoomView, out: &mut Vec<u8>) {
-        let head = &view.wanted.head;
         let mut object = ObjectWriter::new(out);
         if self.wishes.filter.room.state.lazy_load_members && view.wanted.tells_summary() {
-            if let Some(heroes) = &head.heroes {
-                object.raw("m.heroes", heroes);
-            }
-            if let Some(joined) = head.joined_member_count {
-                object.raw("m.joined_member_count", joined.to_string().as_bytes());
-            }
-            if let Some(invited) = head.invited_member_count {
-                object.raw("m.invited_member_count", invited.to_string().as_bytes());
-            }
+            room_json::summary(&view.wanted.head, &mut object);
         }
         object.end();
     }
-}
-
-/// Writes `{"events": …}`.
-fn events(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
-    out.extend_from_slice(br#"{"events":"#);
-    write(out);
-    out.push(b'}');
-}
-
-#[derive(serde::Deserialize)]
-struct ThreadCounts {
-    #[serde(default)]
-    notification_count: i64,
-    #[serde(default)]
-    highlight_count: i64,
-}
-
-fn thread_counts(head: &RoomHead) -> BTreeMap<String, ThreadCounts> {
-    let raw = head.thread_counts.as_deref();
-    raw.and_then(|raw| serde_json::from_slice(raw).ok()).unwrap_or_default()
-}
-
-/// One `m.receipt` for all receipts of a room. Of a threaded and an unthreaded one in the same place
-/// the unthreaded wins (MSC4102): the store gives it last.
-fn receipts(receipts: &[StoredReceipt]) -> Vec<u8> {
-    type ByUser<'a> = BTreeMap<&'a str, &'a [u8]>;
-    let mut by_event: BTreeMap<&str, BTreeMap<&str, ByUser<'_>>> = BTreeMap::new();
-    for receipt in receipts {
-        by_event
-            .entry(&receipt.event_id)
-            .or_default()
-            .entry(&receipt.receipt_type)
-            .or_default()
-            .insert(&receipt.user_id, &receipt.data);
-    }
-    let mut edu = br#"{"type":"m.receipt","content":"#.to_vec();
-    let mut events = ObjectWriter::new(&mut edu);
-    for (event_id, by_type) in by_event {
-        let mut types = ObjectWriter::new(events.key(event_id));
-        for (receipt_type, by_user) in by_type {
-            let mut users = ObjectWriter::new(types.key(receipt_type));
-            for (user_id, data) in by_user {
-                users.raw(user_id, data);
-            }
-            users.end();
-        }
-        types.end();
-    }
-    events.end();
-    edu.push(b'}');
-    edu
 }

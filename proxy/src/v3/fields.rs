@@ -36,13 +36,31 @@ impl<'a> Fields<'a> {
         Ok(object.map(|object| Fields::new(self.name(key), object)))
     }
 
+    /// True or false; `default` where nothing is said.
+    pub(crate) fn flag(&self, key: &str, default: bool) -> Result<bool, Error> {
+        Ok(self.typed(key, "true or false", Value::as_bool)?.unwrap_or(default))
+    }
+
     /// How many entries a reply may have: `default` where nothing is said, never more than `most`.
     pub(crate) fn limit(&self, key: &str, default: u64, most: u64) -> Result<u64, Error> {
+        match self.limit_or_none(key, default, most)? {
+            0 => Err(self.invalid(key, "must be at least 1")),
+            limit => Ok(limit),
+        }
+    }
+
+    /// The same where 0 has a meaning of its own.
+    pub(crate) fn limit_or_none(&self, key: &str, default: u64, most: u64) -> Result<u64, Error> {
         let Some(asked) = self.typed(key, "an integer", integer)? else { return Ok(default) };
         match u64::try_from(asked) {
-            Ok(asked @ 1..) => Ok(asked.min(most)),
-            _ => Err(self.invalid(key, "must be at least 1")),
+            Ok(asked) => Ok(asked.min(most)),
+            Err(_) => Err(self.invalid(key, "must not be negative")),
         }
+    }
+
+    /// The value of a key as it came.
+    pub(crate) fn get(&self, key: &str) -> Option<&'a Value> {
+        self.object.get(key)
     }
 
     /// Whether a limit is asked for that [`Fields::limit`] lowers: then the reply must say so.
@@ -51,14 +69,32 @@ impl<'a> Fields<'a> {
         Ok(asked.and_then(|asked| u64::try_from(asked).ok()).is_some_and(|asked| asked > most))
     }
 
-    /// A room ID, which must be there. Those of room version 12 and later have no server name.
+    /// A room ID, which must be there.
     pub(crate) fn room_id(&self, key: &str) -> Result<&'a str, Error> {
-        let room_id = self
-            .text(key)?
-            .ok_or_else(|| Error::BadJson(format!("{}: is missing", self.name(key))))?;
-        let valid =
-            room_id.len() > 1 && ruma_identifiers_validation::room_id::validate(room_id).is_ok();
-        if valid { Ok(room_id) } else { Err(self.invalid(key, "is not a room ID")) }
+        let room_id = self.text(key)?.ok_or_else(|| self.missing(key))?;
+        if is_room_id(room_id) { Ok(room_id) } else { Err(self.invalid(key, "is not a room ID")) }
+    }
+
+    /// Room IDs, at most `most` of them; none where nothing is said.
+    pub(crate) fn room_ids(&self, key: &str, most: usize) -> Result<Vec<&'a str>, Error> {
+        let room_ids = self.texts(key)?.unwrap_or_default();
+        if room_ids.len() > most {
+            return Err(self.invalid(key, &format!("has more than {most} room IDs")));
+        }
+        match room_ids.iter().find(|room_id| !is_room_id(room_id)) {
+            None => Ok(room_ids),
+            Some(wrong) => Err(self.invalid(key, &format!("{wrong:?} is not a room ID"))),
+        }
+    }
+
+    /// The refusal of parameters without one that has to be there.
+    pub(crate) fn missing(&self, key: &str) -> Error {
+        Error::BadJson(format!("{}: is missing", self.name(key)))
+    }
+
+    /// The refusal of a value of another type.
+    pub(crate) fn wrong_type(&self, key: &str, expected: &str) -> Error {
+        Error::BadJson(format!("{}: must be {expected}", self.name(key)))
     }
 
     /// The refusal of a value that has the right type.
@@ -73,13 +109,17 @@ impl<'a> Fields<'a> {
         read: impl FnOnce(&'a Value) -> Option<T>,
     ) -> Result<Option<T>, Error> {
         let Some(value) = self.object.get(key) else { return Ok(None) };
-        let wrong = || Error::BadJson(format!("{}: must be {expected}", self.name(key)));
-        read(value).map(Some).ok_or_else(wrong)
+        read(value).map(Some).ok_or_else(|| self.wrong_type(key, expected))
     }
 
     fn name(&self, key: &str) -> String {
         format!("{}.{key}", self.path)
     }
+}
+
+/// Whether this is a room ID. Those of room version 12 and later have no server name.
+fn is_room_id(text: &str) -> bool {
+    text.len() > 1 && ruma_identifiers_validation::room_id::validate(text).is_ok()
 }
 
 /// An integer, brought into range: a limit beyond every number we can hold is still only too large.
@@ -127,8 +167,8 @@ mod tests {
         check("18446744073709551615", "1000");
         check("1e30", "1000");
         check("0", "invalid: s.f: must be at least 1");
-        check("-1", "invalid: s.f: must be at least 1");
-        check("-1e30", "invalid: s.f: must be at least 1");
+        check("-1", "invalid: s.f: must not be negative");
+        check("-1e30", "invalid: s.f: must not be negative");
         check("1.5", "bad: s.f: must be an integer");
         check("\"1\"", "bad: s.f: must be an integer");
         check("null", "bad: s.f: must be an integer");

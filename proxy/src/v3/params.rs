@@ -12,10 +12,13 @@ use super::{
     streams::{STREAMS, Stream, Subscription},
     waiting::Source,
 };
-use crate::error::Error;
+use crate::{account::PresenceWish, error::Error};
 
 /// The one key whose value is merged and not replaced.
 const PAGINATION: &str = "p";
+
+/// The stream that others can follow.
+const ROOM_LIST: &str = "room_list";
 
 /// The sticky parameters of a session: stream by stream.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -66,7 +69,26 @@ impl Request {
             request.params.0.insert(name.to_owned(), sticky);
             request.wanted.push(Wanted { stream: *stream, subscription });
         }
+        request.has_a_room_list_to_follow()?;
         Ok(request)
+    }
+
+    fn has_a_room_list_to_follow(&self) -> Result<(), Error> {
+        let listed = self.wanted.iter().any(|wanted| wanted.stream.name() == ROOM_LIST);
+        let follower = self.wanted.iter().find(|wanted| wanted.subscription.follows_room_list());
+        match follower {
+            Some(wanted) if !listed => {
+                let name = wanted.stream.name();
+                let problem = format!("{name}.room_id: \"room_list\" needs the stream room_list");
+                Err(Error::InvalidParam(problem))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What the user is to be shown as while the client syncs, if the client says so.
+    pub(crate) fn presence(&self) -> Option<PresenceWish> {
+        self.wanted.iter().find_map(|wanted| wanted.subscription.presence())
     }
 
     /// Whether the client asks for a page of any stream.
@@ -76,7 +98,7 @@ impl Request {
 
     /// The streams with news from a source.
     pub(crate) fn fed_by(&self, source: Source) -> Vec<&Wanted> {
-        self.wanted.iter().filter(|wanted| wanted.stream.source() == source).collect()
+        self.wanted.iter().filter(|wanted| wanted.stream.is_fed_by(source)).collect()
     }
 }
 

@@ -5,32 +5,40 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use store::{AccountId, RoomHead, Section};
+use store::{AccountId, RoomHead, RoomNid, Section};
 
 use crate::{error::Error, state::State};
 
-/// The rooms that a request names, all joined.
+/// The rooms that a request names: joined, or left since a stream told of them.
 #[derive(Debug, Default)]
 pub(crate) struct Rooms(HashMap<String, RoomHead>);
 
 impl Rooms {
-    /// Looks the rooms up; refuses if the user is not in one of them.
+    /// Looks the rooms up; refuses if the user is not in one of them, unless it is one of those that were `told`.
     pub(crate) async fn admit(
         state: &Arc<State>,
         account_id: AccountId,
         room_ids: &[&str],
+        told: &[RoomNid],
     ) -> Result<Self, Error> {
-        let mut rooms = HashMap::with_capacity(room_ids.len());
+        let heads = heads(state, account_id, room_ids).await?;
         for room_id in room_ids {
-            if !rooms.contains_key(*room_id) {
-                rooms.insert((*room_id).to_owned(), head(state, account_id, room_id).await?);
+            let head = heads.get(*room_id).ok_or_else(|| forbidden(room_id))?;
+            if head.section != Section::Join && !told.contains(&head.room_nid) {
+                return Err(forbidden(room_id));
             }
         }
-        Ok(Self(rooms))
+        Ok(Self(heads))
     }
 
-    /// A room as it stood when it was looked up.
+    /// A room as it stood when it was looked up, if the user was in it.
     pub(crate) fn get(&self, room_id: &str) -> Result<&RoomHead, Error> {
+        let head = self.0.get(room_id).filter(|head| head.section == Section::Join);
+        head.ok_or_else(|| forbidden(room_id))
+    }
+
+    /// A room as it stood when it was looked up, whether or not the user has left it by then.
+    pub(crate) fn even_left(&self, room_id: &str) -> Result<&RoomHead, Error> {
         self.0.get(room_id).ok_or_else(|| forbidden(room_id))
     }
 }
@@ -41,13 +49,27 @@ pub(crate) async fn head(
     account_id: AccountId,
     room_id: &str,
 ) -> Result<RoomHead, Error> {
-    let Some(room_nid) = state.store.room_nid(room_id).await? else {
-        return Err(forbidden(room_id));
-    };
-    match state.store.room_head(account_id, room_nid).await? {
-        Some(head) if head.section == Section::Join => Ok(head),
-        _ => Err(forbidden(room_id)),
+    let head = heads(state, account_id, &[room_id]).await?.remove(room_id);
+    head.filter(|head| head.section == Section::Join).ok_or_else(|| forbidden(room_id))
+}
+
+/// Those of these rooms that the account has to do with. A request that waits asks for them with every poll.
+async fn heads(
+    state: &Arc<State>,
+    account_id: AccountId,
+    room_ids: &[&str],
+) -> Result<HashMap<String, RoomHead>, Error> {
+    let mut nids = Vec::with_capacity(room_ids.len());
+    for room_id in room_ids {
+        // The numbers of rooms that anybody has to do with are at hand; one that is not may be refused now.
+        let nid = state.store.room_nid(room_id).await?;
+        nids.push(nid.ok_or_else(|| forbidden(room_id))?);
     }
+    if nids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let heads = state.store.room_heads(account_id, &nids).await?;
+    Ok(heads.into_iter().map(|head| (head.room_id.clone(), head)).collect())
 }
 
 /// The same words whether there is such a room or not.

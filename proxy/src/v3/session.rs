@@ -1,18 +1,30 @@
 //! A session as one request sees it: what its token says, and the token of the reply.
 //!
-//! The store keeps sessions and every set of parameters that they have had; the token says which set,
+//! The store keeps sessions and the sets of parameters that they had last; the token says which set,
 //! and how far each stream has been answered. So an old token is as good as a new one.
 
 use std::sync::Arc;
 
-use store::{InboxSeq, SessionId};
+use store::{InboxSeq, NewSet, SessionId};
 
 use super::{
     params::{Params, Request},
-    streams::STREAMS,
+    sets::{NewRoomSet, SetId, Sets},
+    streams::{STREAMS, Stream},
     token::{Places, SessionToken},
 };
 use crate::{auth::Requester, clock::now_ms, error::Error, state::State};
+
+/// How many tokens back the sets of rooms are kept, of those tokens that brought a set: of an older one nothing is left
+/// to go on from.
+const KEPT_SETS: i64 = 32;
+
+/// How many changes of parameters back they are kept, likewise.
+const KEPT_PARAMS: i32 = 32;
+
+/// How exactly it is known when a session was last used, in milliseconds. Which of a device's sessions was used last is
+/// known exactly.
+const USE_GRAIN: i64 = 60_000;
 
 /// A session, or one that will be made with the first reply.
 pub(crate) struct Session {
@@ -21,19 +33,34 @@ pub(crate) struct Session {
     pub(crate) params: Params,
     /// How far each stream has been answered.
     pub(crate) places: Places,
+    /// The sets that the places name, and the pages that are asked for.
+    pub(crate) sets: Sets,
+    /// The sets that the pages which are asked for are cut from.
+    pages: Vec<SetId>,
+    /// Those that are to be kept with the reply.
+    new_sets: Vec<NewRoomSet>,
 }
 
 struct Stored {
     session_id: SessionId,
     params_id: i32,
     inbox_acked: InboxSeq,
+    /// When it was last marked as used.
+    last_used_at: i64,
+    /// No other session of the device was used since.
+    is_latest: bool,
 }
 
 impl Session {
     /// A new session. It is stored with its first reply: one whose client has gone before that would
     /// hold to-device messages back for nobody.
     pub(crate) fn begin() -> Self {
-        Self { stored: None, params: Params::default(), places: Places::default() }
+        Self::of(None, Params::default(), Places::default())
+    }
+
+    fn of(stored: Option<Stored>, params: Params, places: Places) -> Self {
+        let (sets, pages, new_sets) = (Sets::default(), Vec::new(), Vec::new());
+        Self { stored, params, places, sets, pages, new_sets }
     }
 
     /// The session of a token, if it is the requester's own and has not expired.
@@ -62,9 +89,11 @@ impl Session {
             session_id: token.session_id,
             params_id: token.params_id,
             inbox_acked: session.inbox_acked,
+            last_used_at: session.last_used_at,
+            is_latest: session.is_latest,
         };
         let params = Params::from_stored(&session.params)?;
-        let session = Self { stored: Some(stored), params, places: token.places };
+        let session = Self::of(Some(stored), params, token.places);
         let delivered = session.delivered().unwrap_or(InboxSeq(0));
         let pos = requester.account.pos();
         state.accounts.catch_up(&state.store, requester, pos, delivered).await?;
@@ -75,6 +104,59 @@ impl Session {
         Ok(session)
     }
 
+    /// Looks up the sets that the token and the request name. A token is of no use without its own.
+    pub(crate) async fn load_sets(
+        &mut self,
+        state: &Arc<State>,
+        requester: &Requester,
+        request: &Request,
+    ) -> Result<(), Error> {
+        let Some(stored) = &self.stored else { return Ok(()) };
+        let placed = self.placed();
+        self.pages = request.wanted.iter().filter_map(|it| it.subscription.page_set()).collect();
+        let ids: Vec<&[u8]> = placed.iter().chain(&self.pages).map(SetId::as_bytes).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let account_id = requester.account.account_id;
+        let found = state.store.session_sets(account_id, stored.session_id, &ids).await?;
+        self.sets = Sets::new(found);
+        placed.iter().try_for_each(|id| self.sets.told(*id).map(drop))
+    }
+
+    /// The sets that the places name.
+    fn placed(&self) -> Vec<SetId> {
+        let sets = STREAMS.iter().flat_map(|stream| {
+            let place = self.places.get(stream.number());
+            place.map(|place| stream.sets(place)).unwrap_or_default()
+        });
+        sets.collect()
+    }
+
+    /// A stream has been answered: with something to say, or with nothing up to a place. Sets that an earlier answer to
+    /// this request brought, and that are named no more, are forgotten: a request may wait for long.
+    pub(crate) fn answered(
+        &mut self,
+        stream: &dyn Stream,
+        place: Option<Vec<u8>>,
+        sets: Vec<NewRoomSet>,
+    ) {
+        if let Some(place) = place {
+            self.places.set(stream.number(), place);
+        }
+        for set in sets {
+            self.sets.add(&set);
+            self.new_sets.push(set);
+        }
+        let placed = self.placed();
+        self.new_sets.retain(|set| set.is_for_pages() || placed.contains(&set.id));
+        self.sets.retain(|id| {
+            let is_new = self.new_sets.iter().any(|set| set.id.as_bytes() == id);
+            let is_named = placed.iter().chain(&self.pages).any(|named| named.as_bytes() == id);
+            is_new || is_named
+        });
+    }
+
     /// The last to-device message that replies up to the token delivered.
     fn delivered(&self) -> Option<InboxSeq> {
         STREAMS
@@ -83,7 +165,7 @@ impl Session {
             .max()
     }
 
-    /// The client has everything that replies up to its token delivered.
+    /// The client has everything that replies up to its token delivered, and the session is used now.
     pub(crate) async fn acknowledge(
         &self,
         state: &Arc<State>,
@@ -106,7 +188,10 @@ impl Session {
             }
             _ => {}
         }
-        state.store.touch_session(account_id, stored.session_id, now_ms()).await?;
+        let now = now_ms();
+        if !stored.is_latest || now.saturating_sub(stored.last_used_at) >= USE_GRAIN {
+            state.store.touch_session(account_id, stored.session_id, now).await?;
+        }
         Ok(())
     }
 
@@ -127,7 +212,9 @@ impl Session {
                 .put_session_params(
                     requester.account.account_id,
                     stored.session_id,
+                    stored.params_id,
                     &self.params.to_stored(),
+                    KEPT_PARAMS,
                 )
                 .await?
                 .ok_or(Error::UnknownSyncSession)?;
@@ -148,15 +235,28 @@ impl Session {
         requester: &Requester,
     ) -> Result<String, Error> {
         let account_id = requester.account.account_id;
+        let placed = self.placed();
         let (session_id, params_id) = if let Some(stored) = self.stored {
             (stored.session_id, stored.params_id)
         } else {
             let device_nid = requester.device.device_nid;
             let params = self.params.to_stored();
+            let most = i64::from(state.config.sessions_per_device);
             let made =
-                state.store.create_session(account_id, device_nid, &params, now_ms()).await?;
+                state.store.create_session(account_id, device_nid, &params, now_ms(), most).await?;
             (made.session_id, made.params_id)
         };
+        // A crash in between leaves a session of which nobody has a token.
+        if !self.new_sets.is_empty() {
+            let sets: Vec<NewSet<'_>> = self.new_sets.iter().map(NewRoomSet::row).collect();
+            let pages = self.pages.iter().filter(|id| self.sets.get(**id).is_some());
+            let named: Vec<&[u8]> = placed.iter().chain(pages).map(SetId::as_bytes).collect();
+            let kept =
+                state.store.put_session_sets(account_id, session_id, &sets, &named, KEPT_SETS);
+            if !kept.await? {
+                return Err(Error::UnknownSyncSession);
+            }
+        }
         let token = SessionToken { account_id, session_id, params_id, places: self.places };
         Ok(token.seal(&state.tokens))
     }

@@ -4,20 +4,47 @@
 //! gets its own parameters and its own place in the session and nothing of the others'; parameters,
 //! sessions, membership, waiting and tokens are taken care of around it.
 
+mod account_data;
+mod e2ee;
+mod followed;
+mod invites;
+mod presence;
+mod receipts;
+mod room;
+mod room_list;
 mod room_members;
 mod to_device;
 mod typing;
 
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
-use store::InboxSeq;
+use store::{InboxSeq, RoomNid};
 
-use super::{fields::Fields, page_token::PageTokens, view::View, waiting::Source};
-use crate::error::Error;
+use super::{
+    fields::Fields,
+    page_token::PageTokens,
+    sets::{NewRoomSet, SetId, Sets},
+    view::View,
+    waiting::Source,
+};
+use crate::{
+    account::{PresenceWish, room_index::IndexNeeds},
+    error::Error,
+};
 
-/// Every stream there is.
-pub(crate) static STREAMS: &[&dyn Stream] =
-    &[&typing::Typing, &to_device::ToDevice, &room_members::RoomMembers];
+/// Every stream there is. They are asked in this order: those that follow `room_list` come after it.
+pub(crate) static STREAMS: &[&dyn Stream] = &[
+    &room_list::RoomList,
+    &room::Room,
+    &receipts::Receipts,
+    &typing::Typing,
+    &to_device::ToDevice,
+    &room_members::RoomMembers,
+    &invites::Invites,
+    &account_data::AccountData,
+    &presence::Presence,
+    &e2ee::E2ee,
+];
 
 /// A stream of the API.
 pub(crate) trait Stream: Sync {
@@ -27,8 +54,8 @@ pub(crate) trait Stream: Sync {
     /// Its number in tokens. Never given to another stream, never changed.
     fn number(&self) -> u64;
 
-    /// Where its news comes from.
-    fn source(&self) -> Source;
+    /// Whether its news comes from there.
+    fn is_fed_by(&self, source: Source) -> bool;
 
     /// Reads its parameters. They are refused here or never.
     fn read(
@@ -41,6 +68,17 @@ pub(crate) trait Stream: Sync {
     /// again gets its first reply anew, which is what a client without the earlier replies needs.
     fn outlives_drop(&self) -> bool {
         false
+    }
+
+    /// The sets that a place in it names.
+    fn sets(&self, _place: &[u8]) -> Vec<SetId> {
+        Vec::new()
+    }
+
+    /// The rooms that a client which goes on from `place` was told of. It may name them once more although the user
+    /// has left them meanwhile: to be told so.
+    fn told(&self, _place: &[u8], _sets: &Sets) -> Result<Vec<RoomNid>, Error> {
+        Ok(Vec::new())
     }
 
     /// What a client that goes on from `place` has got out of the device's inbox.
@@ -57,6 +95,26 @@ pub(crate) trait Subscription: Send + Sync {
     /// The rooms that it names. The user must be in each.
     fn room_ids(&self) -> Vec<&str> {
         Vec::new()
+    }
+
+    /// What it needs of the room index.
+    fn index(&self) -> Option<IndexNeeds> {
+        None
+    }
+
+    /// The set that the page it asks for is cut from.
+    fn page_set(&self) -> Option<SetId> {
+        None
+    }
+
+    /// What the user is to be shown as while the client syncs.
+    fn presence(&self) -> Option<PresenceWish> {
+        None
+    }
+
+    /// Whether it follows the active set of `room_list`.
+    fn follows_room_list(&self) -> bool {
+        false
     }
 
     /// Whether the client asks for one page, which is answered at once.
@@ -76,10 +134,24 @@ pub(crate) trait Subscription: Send + Sync {
 /// What a stream says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
-    /// The JSON object.
-    pub(crate) json: Vec<u8>,
+    /// The JSON object; `None` if there is nothing to say, and only the place moves on.
+    pub(crate) json: Option<Vec<u8>>,
     /// The place that it brings the client to; `None` leaves it where it was.
     pub(crate) place: Option<Vec<u8>>,
+    /// What the place, or the token of a page, names and the session has not got yet.
+    pub(crate) sets: Vec<NewRoomSet>,
+}
+
+impl Answer {
+    /// Something to say.
+    pub(crate) fn says(json: Vec<u8>, place: Option<Vec<u8>>) -> Self {
+        Self { json: Some(json), place, sets: Vec::new() }
+    }
+
+    /// Nothing to say; but next time it need not be looked for again up to here.
+    pub(crate) fn nothing_until(place: Vec<u8>) -> Self {
+        Self { json: None, place: Some(place), sets: Vec::new() }
+    }
 }
 
 #[cfg(test)]

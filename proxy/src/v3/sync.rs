@@ -19,12 +19,11 @@ use super::{
     request::{Query, read_body},
     session::Session,
     streams::Answer,
-    token::Places,
-    view::{View, page_tokens},
+    view::{Needs, View, page_tokens},
     waiting::{Waiting, Woken},
 };
 use crate::{
-    auth::{Requester, authenticate},
+    auth::{Requester, authenticate, poll_for},
     auth_header::access_token,
     body::{Body, read_limited},
     error::{Error, json_response},
@@ -89,6 +88,10 @@ async fn run(state: &Arc<State>, requester: &Requester, call: &Call) -> Result<O
     let deadline = call.arrived + call.query.timeout(state.config.max_timeout)?;
     let pages = page_tokens(state, requester);
     let request = Request::read(&session.params, &read_body(&call.body)?, pages)?;
+    session.load_sets(state, requester, &request).await?;
+    if let Some(wish) = request.presence() {
+        poll_for(state, requester, Some((wish, deadline)));
+    }
 
     let patience = deadline.max(call.arrived + FIRST_POLL_PATIENCE);
     state.accounts.ensure_ready(state, requester, patience).await?;
@@ -97,8 +100,11 @@ async fn run(state: &Arc<State>, requester: &Requester, call: &Call) -> Result<O
     }
     let mut waiting = Waiting::new(state, requester, deadline);
     let mut due: Vec<&Wanted> = request.wanted.iter().collect();
-    let view = look(state, requester, &due).await?;
-    let mut answers = ask(&view, &due, &session.places).await?;
+    let first = look(state, requester, &session, &due).await?;
+    if let Some(refusal) = first.refusal {
+        return Err(refusal);
+    }
+    let mut answers = take(first.answers, &mut session);
 
     session.acknowledge(state, requester).await?;
     let changed = session.adopt(state, requester, &request).await?;
@@ -109,42 +115,77 @@ async fn run(state: &Arc<State>, requester: &Requester, call: &Call) -> Result<O
             Woken::Over => break,
             Woken::Revoked => return Ok(Outcome::Revoked),
         };
-        answers = match look(state, requester, &due).await {
-            Ok(view) => ask(&view, &due, &session.places).await?,
-            // The user left the room while the request waited. It was good when it came, and has been
-            // acted upon: it ends like one whose time is up, and the next one is refused.
-            Err(Error::Forbidden(_)) => break,
-            Err(error) => return Err(error),
-        };
+        let seen = look(state, requester, &session, &due).await?;
+        answers = take(seen.answers, &mut session);
+        // The user left a room while the request waited. It was good when it came, and has been acted
+        // upon: it ends like one whose time is up, and the next one is refused.
+        if seen.refusal.is_some() {
+            break;
+        }
     }
     reply(state, requester, session, answers).await.map(Outcome::Reply)
 }
 
-/// Looks at the account, and refuses if one of the streams names a room that the user is not in.
-async fn look<'a>(
-    state: &'a Arc<State>,
-    requester: &'a Requester,
-    due: &[&Wanted],
-) -> Result<View<'a>, Error> {
-    let room_ids: Vec<&str> =
-        due.iter().flat_map(|wanted| wanted.subscription.room_ids()).collect();
-    View::open(state, requester, &room_ids).await
+/// What streams have to say at one moment.
+#[derive(Default)]
+struct Seen<'a> {
+    answers: Vec<(&'a Wanted, Answer)>,
+    /// The user is not in a room that a stream names.
+    refusal: Option<Error>,
 }
 
-/// Asks streams what they have to say.
-async fn ask<'a>(
-    view: &View<'_>,
+/// Looks at the account, and asks streams what they have to say.
+async fn look<'a>(
+    state: &Arc<State>,
+    requester: &Requester,
+    session: &Session,
     due: &[&'a Wanted],
-    places: &Places,
-) -> Result<Vec<(&'a Wanted, Answer)>, Error> {
-    let mut answers = Vec::new();
+) -> Result<Seen<'a>, Error> {
+    let mut seen = Seen::default();
+    let view = match View::open(state, requester, &session.sets, needs(session, due)?).await {
+        Err(refusal @ Error::Forbidden(_)) => {
+            seen.refusal = Some(refusal);
+            return Ok(seen);
+        }
+        opened => opened?,
+    };
     for wanted in due {
-        let place = places.get(wanted.stream.number());
-        if let Some(answer) = wanted.subscription.answer(view, place).await? {
-            answers.push((*wanted, answer));
+        let place = session.places.get(wanted.stream.number());
+        match wanted.subscription.answer(&view, place).await {
+            Ok(Some(answer)) => seen.answers.push((*wanted, answer)),
+            Ok(None) => {}
+            Err(refusal @ Error::Forbidden(_)) => seen.refusal = Some(refusal),
+            Err(error) => return Err(error),
         }
     }
-    Ok(answers)
+    Ok(seen)
+}
+
+/// What streams need for their answers.
+fn needs<'a>(session: &Session, due: &[&'a Wanted]) -> Result<Needs<'a>, Error> {
+    let mut needs = Needs { room_ids: Vec::new(), told: Vec::new(), index: None };
+    for wanted in due {
+        needs.room_ids.extend(wanted.subscription.room_ids());
+        // One stream alone lists rooms.
+        needs.index = needs.index.or_else(|| wanted.subscription.index());
+        if let Some(place) = session.places.get(wanted.stream.number()) {
+            needs.told.extend(wanted.stream.told(place, &session.sets)?);
+        }
+    }
+    Ok(needs)
+}
+
+/// Keeps the answers that say something; of the others the session takes note.
+fn take<'a>(
+    answers: Vec<(&'a Wanted, Answer)>,
+    session: &mut Session,
+) -> Vec<(&'a Wanted, Answer)> {
+    let (said, silent): (Vec<_>, Vec<_>) =
+        answers.into_iter().partition(|(_, answer)| answer.json.is_some());
+    for (wanted, answer) in silent {
+        session.answered(wanted.stream, answer.place, answer.sets);
+    }
+    said
 }
 
 async fn reply(
@@ -156,10 +197,10 @@ async fn reply(
     let mut json = Vec::new();
     let mut reply = ObjectWriter::new(&mut json);
     for (wanted, answer) in answers {
-        reply.raw(wanted.stream.name(), &answer.json);
-        if let Some(place) = answer.place {
-            session.places.set(wanted.stream.number(), place);
+        if let Some(said) = &answer.json {
+            reply.raw(wanted.stream.name(), said);
         }
+        session.answered(wanted.stream, answer.place, answer.sets);
     }
     let next = session.next(state, requester).await?;
     write_string(&next, reply.key("next"));

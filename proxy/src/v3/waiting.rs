@@ -11,7 +11,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::{auth::Requester, state::State};
+use crate::{account::KeyCounts, auth::Requester, state::State};
 
 /// Where the news of a stream comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub(crate) enum Source {
     Account,
     /// The device's inbox.
     Inbox,
+    /// The device's key counts.
+    KeyCounts,
 }
 
 /// Why the waiting ended.
@@ -40,6 +42,7 @@ pub(crate) struct Waiting {
     deadline: Instant,
     account: watch::Receiver<Position>,
     inbox: watch::Receiver<InboxSeq>,
+    key_counts: watch::Receiver<KeyCounts>,
     shutting_down: watch::Receiver<bool>,
 }
 
@@ -52,6 +55,7 @@ impl Waiting {
             deadline,
             account: requester.account.watch(),
             inbox: requester.device.watch_inbox(),
+            key_counts: requester.device.watch_key_counts(),
             shutting_down: state.shutting_down.clone(),
         }
     }
@@ -65,6 +69,7 @@ impl Waiting {
             () = self.requester.revoked(&self.state) => Woken::Revoked,
             () = told(self.account.changed()) => Woken::By(Source::Account),
             () = told(self.inbox.changed()) => Woken::By(Source::Inbox),
+            () = told(self.key_counts.changed()) => Woken::By(Source::KeyCounts),
         }
     }
 }

@@ -75,13 +75,14 @@ pub(crate) async fn load(
         rooms.iter().map(|room| (room.head.room_nid, room.values_since())).collect();
     let receipts_of = async {
         if view.receipts {
-            state.store.receipts(account_id, &values).await.map_err(Error::from)
+            state.store.receipts(account_id, &values, now).await.map_err(Error::from)
         } else {
             Ok(HashMap::new())
         }
     };
-    let account_data_of =
-        async { state.store.room_account_data(account_id, &values).await.map_err(Error::from) };
+    let account_data_of = async {
+        state.store.room_account_data(account_id, &values, now).await.map_err(Error::from)
+    };
     let timelines_of = timeline::load(state, requester, &rooms, view, now);
     let (mut timelines, mut account_data, mut receipts) =
         tokio::try_join!(timelines_of, account_data_of, receipts_of)?;
@@ -128,4 +129,17 @@ async fn complete_members(
         }
     });
     futures_util::future::join_all(fetches).await.into_iter().collect()
+}
+
+/// The members that rooms tell of, in their state or in their timeline.
+pub(crate) fn members_told(views: &[RoomView]) -> impl Iterator<Item = (RoomNid, &str)> {
+    views.iter().flat_map(|view| {
+        let nid = view.wanted.head.room_nid;
+        let state = view.state.iter().filter(|event| event.event_type == "m.room.member");
+        let in_timeline = view.timeline.events.iter().filter_map(|(_, fields)| {
+            (fields.event_type == "m.room.member").then_some(fields.state_key.as_deref()).flatten()
+        });
+        let users = state.map(|event| event.state_key.as_str()).chain(in_timeline);
+        users.map(move |user_id| (nid, user_id))
+    })
 }

@@ -43,24 +43,48 @@ pub(super) async fn load(
     let mut states = HashMap::with_capacity(rooms.len());
     for room in rooms {
         let nid = room.head.room_nid;
-        let mut entries: HashMap<(String, String), StateEvent> = HashMap::new();
-        let mut order = Vec::new();
-        // The last one of a key counts.
         let sources = [at_place.remove(&nid), members.remove(&nid), hidden.remove(&nid)];
-        for event in sources.into_iter().flatten().flatten() {
-            let key = (event.event_type.clone(), event.state_key.clone());
-            if entries.insert(key.clone(), event).is_none() {
-                order.push(key);
-            }
-        }
-        let events = order
-            .into_iter()
-            .filter_map(|key| entries.remove(&key))
-            .filter(|event| view.admits_state(&room.head.room_id, event))
-            .collect();
-        states.insert(nid, events);
+        states.insert(nid, merged(view, &room.head.room_id, sources));
     }
     Ok(states)
+}
+
+/// The whole state of a room just before a place in its timeline: for a client that holds the timeline from there on.
+pub(crate) async fn state_before(
+    state: &State,
+    requester: &Requester,
+    room: &Wanted,
+    view: &View<'_>,
+    place: Place,
+) -> Result<Vec<StateEvent>, Error> {
+    let (nid, rooms) = (room.head.room_nid, std::slice::from_ref(room));
+    let place_of = |_: &Wanted| place;
+    let mut at_place = query(state, requester, rooms, view, &place_of).await?;
+    let no_timelines = HashMap::new();
+    let members = lazy_members(state, requester, rooms, &no_timelines, view, &place_of);
+    let sources = [at_place.remove(&nid), members.await?.remove(&nid)];
+    Ok(merged(view, &room.head.room_id, sources))
+}
+
+/// State from several sources, as the client wants it. The last event of a key counts.
+fn merged(
+    view: &View<'_>,
+    room_id: &str,
+    sources: impl IntoIterator<Item = Option<Vec<StateEvent>>>,
+) -> Vec<StateEvent> {
+    let mut entries: HashMap<(String, String), StateEvent> = HashMap::new();
+    let mut order = Vec::new();
+    for event in sources.into_iter().flatten().flatten() {
+        let key = (event.event_type.clone(), event.state_key.clone());
+        if entries.insert(key.clone(), event).is_none() {
+            order.push(key);
+        }
+    }
+    order
+        .into_iter()
+        .filter_map(|key| entries.remove(&key))
+        .filter(|event| view.admits_state(room_id, event))
+        .collect()
 }
 
 /// The state of each room at its place, or what changed on the way there.

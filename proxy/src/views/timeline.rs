@@ -34,7 +34,8 @@ struct Search {
     exhausted: bool,
 }
 
-pub(super) async fn load(
+/// Loads the timelines of rooms, up to the position `now`.
+pub(crate) async fn load(
     state: &State,
     requester: &Requester,
     rooms: &[Wanted],

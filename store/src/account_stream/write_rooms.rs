@@ -7,6 +7,7 @@ mod account_rooms;
 
 use std::collections::{HashMap, HashSet};
 
+use bytes::Bytes;
 use tokio::try_join;
 
 use super::{
@@ -31,9 +32,13 @@ struct Before {
     members_complete: bool,
     /// The user's own member event.
     own_member_event: Option<String>,
+    notification_count: i64,
+    highlight_count: i64,
+    thread_counts: Option<Bytes>,
 }
 
 /// A room of the poll with what its place in the stream makes of it.
+#[expect(clippy::struct_excessive_bools, reason = "each goes to a column of its own")]
 struct Planned<'a> {
     nid: RoomNid,
     update: &'a RoomUpdate,
@@ -42,7 +47,28 @@ struct Planned<'a> {
     anew: bool,
     /// The head need not hold every member any more.
     members_unknown: bool,
+    /// The poll brought other unread counts than before.
+    counted: bool,
     state: Plan,
+}
+
+impl Planned<'_> {
+    /// Whether upstream counted something in this poll: its counts are others than before, and not all zero.
+    fn notifies(&self) -> bool {
+        let Some(counts) = &self.update.counts else { return false };
+        let any = counts.notification_count > 0 || counts.highlight_count > 0;
+        self.counted && (any || counts.threads.is_some())
+    }
+}
+
+/// Whether a poll brings other unread counts than were known before it.
+fn counts_change(update: &RoomUpdate, before: Option<&Before>) -> bool {
+    let Some(counts) = &update.counts else { return false };
+    let new = (counts.notification_count, counts.highlight_count, counts.threads.as_ref());
+    let old = before.map_or((0, 0, None), |known| {
+        (known.notification_count, known.highlight_count, known.thread_counts.as_ref())
+    });
+    new != old
 }
 
 impl Rooms<'_> {
@@ -65,7 +91,16 @@ impl Rooms<'_> {
             let state = plan(update, mode, head, old, |event| self.bodies.of(event))?;
             let members_unknown = newly_joined || update.section != Section::Join;
             let anew = mode == Mode::Replace;
-            planned.push(Planned { nid, update, newly_joined, anew, members_unknown, state });
+            let counted = counts_change(update, known);
+            planned.push(Planned {
+                nid,
+                update,
+                newly_joined,
+                anew,
+                members_unknown,
+                counted,
+                state,
+            });
         }
         try_join!(
             self.write_updates(tx, &planned),
@@ -122,7 +157,8 @@ impl Rooms<'_> {
         let rows = tx
             .query(
                 "-- write_rooms::before
-                SELECT h.room_nid, h.section, h.members_complete, b.event_id AS own_member_event
+                SELECT h.room_nid, h.section, h.members_complete, b.event_id AS own_member_event,
+                    h.notification_count, h.highlight_count, h.thread_counts
                 FROM account_rooms h
                 JOIN accounts a ON a.account_id = h.account_id
                 LEFT JOIN room_state s
@@ -141,6 +177,9 @@ impl Rooms<'_> {
                     section: Section::from_db(row.get("section"))?,
                     members_complete: row.get("members_complete"),
                     own_member_event: row.get("own_member_event"),
+                    notification_count: row.get("notification_count"),
+                    highlight_count: row.get("highlight_count"),
+                    thread_counts: bytes_of(row, "thread_counts"),
                 };
                 Ok((RoomNid(row.get("room_nid")), before))
             })
@@ -268,14 +307,22 @@ impl Rooms<'_> {
             .collect();
         let prev_batches: Vec<Option<&str>> =
             planned.iter().map(|room| room.update.prev_batch.as_deref()).collect();
+        let counted: Vec<bool> = planned.iter().map(|room| room.counted).collect();
+        let notifies: Vec<bool> = planned.iter().map(Planned::notifies).collect();
         tx.execute(
             "-- write_rooms::write_updates
             INSERT INTO room_updates (
-                account_id, pos, room_nid, section, limited, newly_joined, timeline_len, prev_batch
+                account_id, pos, room_nid, section, limited, newly_joined, timeline_len, prev_batch,
+                counted, notifies
             )
-            SELECT $1, $2, t.room_nid, t.section, t.limited, t.newly_joined, t.timeline_len, t.prev_batch
-            FROM UNNEST($3::BIGINT[], $4::SMALLINT[], $5::BOOLEAN[], $6::BOOLEAN[], $7::INTEGER[], $8::TEXT[])
-                AS t (room_nid, section, limited, newly_joined, timeline_len, prev_batch)",
+            SELECT $1, $2, t.room_nid, t.section, t.limited, t.newly_joined, t.timeline_len, t.prev_batch,
+                t.counted, t.notifies
+            FROM UNNEST(
+                $3::BIGINT[], $4::SMALLINT[], $5::BOOLEAN[], $6::BOOLEAN[], $7::INTEGER[], $8::TEXT[],
+                $9::BOOLEAN[], $10::BOOLEAN[]
+            ) AS t (
+                room_nid, section, limited, newly_joined, timeline_len, prev_batch, counted, notifies
+            )",
             &[
                 &self.account_id.0,
                 &self.pos.0,
@@ -285,6 +332,8 @@ impl Rooms<'_> {
                 &newly,
                 &lens,
                 &prev_batches,
+                &counted,
+                &notifies,
             ],
         )
         .await?;

@@ -7,22 +7,31 @@
 )]
 
 mod access;
+mod account_data;
 mod bad_input;
 mod cold_start;
 mod crash;
 mod demo;
 mod devices;
+mod e2ee;
 mod ended_sessions;
 mod fidelity;
+mod first_attempt;
+mod invites;
 mod look_back;
 mod lost_history;
 mod numbered;
 mod passthrough;
 mod poller;
 mod presence;
+mod presence_stream;
+mod quiet;
 mod real_client;
+mod receipts;
 mod redactions;
 mod restart;
+mod room;
+mod room_list;
 mod room_members;
 mod scripted_rooms;
 mod sessions;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tests::client::Client;
 use tests::lab::Lab;
-use tests::matchers::events;
+use tests::matchers::{events, numbers};
 use tests::wait::eventually;
 
 #[tokio::test]
@@ -290,6 +290,127 @@ async fn a_room_of_which_only_a_few_members_were_loaded_is_shown_whole() {
     assert_eq!(events(&reply["room_members"]).len(), 6);
 }
 
+/// What a page is asked with sticks, and the page is not touched by it; and the other streams are answered as always.
+#[tokio::test]
+async fn a_page_is_answered_beside_the_other_streams_and_by_its_own_list() {
+    let lab = Lab::shared().await;
+    let crowd = Crowd::gather(&lab).await;
+    crowd.see_all(json!({})).await;
+    let bob = lab.user_on_synapse("bob").await;
+    let mut session = crowd.alice.v3();
+    let first = session
+        .ask(json!({"to_device": {}, "room_members": {"room_id": crowd.room, "p": {"limit": 2}}}))
+        .await;
+    let token = page_token(&first).unwrap();
+    bob.send_to_device(&crowd.alice, "m.test", json!({"n": 1})).await.ok();
+    eventually("the message", async || {
+        (numbers(&session.lose(json!({})).await["to_device"]) == [1]).then_some(())
+    })
+    .await;
+
+    let page = json!({"room_members": {"p": {"since": token, "sort": "by_name", "limit": 1}}});
+    let reply = session.request(&page).timeout(30_000).send().await.ok();
+    session.absorb(&reply);
+
+    assert_eq!(numbers(&reply["to_device"]), [1]);
+    assert_eq!(names(&reply), ["anna"], "the second page by power begins with her");
+    assert_eq!(reply["room_members"]["p"]["sort"], "by_pl", "the order of the list that it is of");
+    let reply = session.ask(json!({})).await;
+    assert!(reply["to_device"].is_null(), "it has been told, and has moved: {reply:#}");
+    assert_eq!(names(&reply), ["Alice"], "the new order begins anew");
+    let p = &reply["room_members"]["p"];
+    assert_eq!((&p["sort"], &p["limit"]), (&json!("by_name"), &json!(1)));
+}
+
+#[tokio::test]
+async fn a_first_reply_may_be_asked_for_as_the_first_page() {
+    let lab = Lab::shared().await;
+    let crowd = Crowd::gather(&lab).await;
+    crowd.see_all(json!({})).await;
+    let mut session = crowd.alice.v3();
+    let body = json!({"room_members": {"room_id": crowd.room, "p": {"since": "1", "limit": 3}}});
+    assert_eq!(names(&session.ask(body).await), ["Alice", "Zoe", "anna"]);
+
+    let reply = session.ask(json!({})).await;
+    assert!(reply["room_members"].is_null(), "it was the first reply: {reply:#}");
+    crowd.members[0].rename_in(&crowd.room, "Anna").await.ok();
+    let change = session
+        .until("the change", |reply| reply["room_members"].is_object().then(|| members(reply)))
+        .await;
+    assert_eq!(change, [(crowd.members[0].user_id.clone(), "Anna".to_owned())]);
+}
+
+#[tokio::test]
+async fn another_order_or_other_memberships_begin_anew() {
+    let lab = Lab::shared().await;
+    let crowd = Crowd::gather(&lab).await;
+    crowd.see_all(json!({})).await;
+    let mut session = crowd.alice.v3();
+    session.ask(json!({"room_members": {"room_id": crowd.room}})).await;
+
+    let reply = session.ask(json!({"room_members": {"p": {"sort": "by_name"}}})).await;
+    assert_eq!(names(&reply), ["Alice", "anna", "Bert", "carl", "Zoe"]);
+    let reply = session.ask(json!({"room_members": {"memberships": ["ban"]}})).await;
+    assert_eq!(reply["room_members"]["count"], 0);
+    assert_eq!(reply["room_members"]["events"], json!([]));
+    // The same ones in other words are the same, and so is another limit.
+    session.ask(json!({"room_members": {"memberships": ["join", "invite"]}})).await;
+    for same in [json!({"memberships": ["invite", "join", "join"]}), json!({"p": {"limit": 3}})] {
+        let reply = session.ask(json!({"room_members": same})).await;
+        assert!(reply["room_members"].is_null(), "{reply:#}");
+    }
+}
+
+#[tokio::test]
+async fn new_power_levels_are_seen_on_the_first_page_and_are_no_change_of_members() {
+    let lab = Lab::shared().await;
+    let crowd = Crowd::gather(&lab).await;
+    crowd.see_all(json!({})).await;
+    let mut session = crowd.alice.v3();
+    session.ask(json!({"room_members": {"room_id": crowd.room}})).await;
+    let levels = json!({"users": {&crowd.alice.user_id: 100, &crowd.members[3].user_id: 75}});
+    crowd.alice.set_state(&crowd.room, "m.room.power_levels", "", levels).await.ok();
+
+    let page = json!({"room_members": {"p": {"since": "1"}}});
+    eventually("the new order", async || {
+        let reply = session.ask(page.clone()).await;
+        (names(&reply) == ["Alice", "carl", "anna", "Bert", "Zoe"]).then_some(())
+    })
+    .await;
+    let reply = session.ask(json!({})).await;
+    assert!(reply["room_members"].is_null(), "{reply:#}");
+}
+
+#[tokio::test]
+async fn whoever_comes_back_begins_anew_and_old_pages_have_ended() {
+    let lab = Lab::shared().await;
+    let crowd = Crowd::gather(&lab).await;
+    let newcomer = lab.user("nina").await;
+    newcomer.join(&crowd.room).await.ok();
+    let mut session = newcomer.v3();
+    let body =
+        json!({"room_members": {"room_id": crowd.room, "p": {"limit": 4, "sort": "by_name"}}});
+    session
+        .until_asking(&body, "all six", |reply| (reply["room_members"]["count"] == 6).then_some(()))
+        .await;
+    let first = session.lose(json!({"room_members": {"p": {"since": "1"}}})).await;
+    let page = json!({"room_members": {"p": {"since": page_token(&first).unwrap()}}});
+    session.lose(page.clone()).await;
+
+    newcomer.leave(&crowd.room).await.ok();
+    session.request(&json!({})).send().await.refused(403, "M_FORBIDDEN");
+    crowd.members[0].leave(&crowd.room).await.ok();
+    newcomer.join(&crowd.room).await.ok();
+
+    session.request(&page).send().await.refused(400, "M_INVALID_PARAM");
+    let reply = session.ask(json!({})).await;
+    assert_eq!(reply["room_members"]["count"], 5, "who left meanwhile is not there: {reply:#}");
+    assert_eq!(events(&reply["room_members"]).len(), 4, "a first page");
+    assert!(page_token(&reply).is_some());
+    let reply = session.ask(json!({})).await;
+    assert!(reply["room_members"].is_null(), "{reply:#}");
+}
+
 /// A room with five members: Alice, who made it (100); Zoe (50); and anna, Bert and carl, with nothing.
 struct Crowd {
     alice: Client,
@@ -335,8 +456,11 @@ impl Crowd {
 
     /// Waits until the proxy knows of a newcomer and of a new name.
     async fn changes_have_arrived(&self, newcomer: &Client, name: &str) {
+        // In one session: with many, that of the test would have to make way.
+        let mut probe = self.alice.v3();
         eventually("the changes", async || {
-            let reply = self.see(json!({})).await;
+            let page = json!({"room_id": self.room, "p": {"since": "1"}});
+            let reply = probe.ask(json!({"room_members": page})).await;
             let members = members(&reply);
             let joined = members.iter().any(|(id, _name)| *id == newcomer.user_id);
             let left = members.iter().all(|(id, _name)| *id != self.members[0].user_id);

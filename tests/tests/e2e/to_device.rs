@@ -93,6 +93,17 @@ async fn the_same_since_brings_the_same_messages_byte_for_byte() {
 
     let also_on_v2 = alice.v2().next().await;
     assert_eq!(first.json["to_device"]["events"], also_on_v2["to_device"]["events"]);
+
+    // What has come since follows.
+    bob.send_to_device(&alice, "m.test", json!({"n": 2})).await.ok();
+    waits_for(&session, 3).await;
+    let more = session.request(&json!({})).send().await.expect_status(200);
+    let events_of = |raw: &[u8]| {
+        let raw = String::from_utf8(raw.to_vec()).unwrap();
+        raw.split("]},\"next\"").next().unwrap().to_owned()
+    };
+    assert!(events_of(&more.raw).starts_with(&events_of(&first.raw)), "{:#}", more.json);
+    assert_eq!(numbers(&more.json["to_device"]), [0, 1, 2]);
 }
 
 #[tokio::test]
@@ -269,10 +280,12 @@ async fn waits_for(session: &Session, count: usize) {
     .await;
 }
 
-/// Waits until so many messages have arrived for a device, by asking in a session made for that alone.
+/// Waits until so many messages have arrived for a device, by asking again and again in a session made for that alone.
 async fn lets_arrive(client: &Client, count: usize) {
+    let mut probe = client.v3();
+    probe.ask(json!({})).await;
     eventually(&format!("{count} messages for the device"), async || {
-        let reply = client.v3().ask(json!({"to_device": {}})).await;
+        let reply = probe.lose(json!({"to_device": {}})).await;
         (numbers(&reply["to_device"]).len() == count).then_some(())
     })
     .await;

@@ -279,6 +279,10 @@ async fn a10_guests_sync() {
     let first = chain.next().await;
     assert!(first["next_batch"].is_string(), "{first:#}");
     chain.next().await;
+
+    let mut session = guest.v3();
+    session.ask(json!({"to_device": {}, "e2ee": {}})).await;
+    session.ask(json!({})).await;
 }
 
 #[tokio::test]
@@ -303,8 +307,12 @@ async fn a10_a_sync_of_an_application_service_as_one_of_its_users_is_the_homeser
         (past.status, past.json["errcode"].clone())
     );
 
-    // In anybody else's request it means nothing, and is no way to the homeserver's own sync.
+    // In a request of ours `user_id` means nothing: it shows nobody's rooms.
     let alice = lab.user("alice").await;
+    let ours = bridge.v3_sync(&json!({"to_device": {}})).query("user_id", &alice.user_id);
+    assert!(ours.send().await.status >= 400);
+
+    // In anybody else's request it means nothing, and is no way to the homeserver's own sync.
     let reply = alice.sync().query("user_id", "@somebody:test.local").send().await.ok();
     assert!(reply["next_batch"].as_str().unwrap().starts_with("v2_"), "{reply:#}");
 }

@@ -6,7 +6,13 @@ use serde_json::{Value, json};
 use tests::client::Client;
 use tests::lab::Lab;
 use tests::matchers::{events, numbers};
+use tests::scripted_homeserver::{first_sync, messages_in};
 use tests::session::Session;
+use tests::wait::eventually;
+
+use crate::stage::Stage;
+
+const ROOM: &str = "!room:scripted";
 
 #[tokio::test]
 async fn the_first_reply_says_who_types_now() {
@@ -165,6 +171,47 @@ async fn nobody_types_any_more_after_a_restart_of_the_homeserver() {
     until_typing(&mut session, &[]).await;
     let late = alice.v3().ask(json!({"typing": {"room_id": room}})).await;
     assert_eq!(typing(&late), Some(vec![]));
+}
+
+/// Who typed when the user left may have stopped meanwhile, of which nobody is told who is not in the room.
+#[tokio::test]
+async fn who_leaves_a_room_has_heard_the_last_of_who_types_there() {
+    let stage = Stage::set().await;
+    let (homeserver, alice) = (&stage.homeserver, &stage.alice);
+    let mut first = first_sync(&alice.user_id, ROOM, "s1", &["one"]);
+    first["rooms"]["join"][ROOM]["ephemeral"]["events"] =
+        json!([{"type": "m.typing", "content": {"user_ids": ["@bob:scripted"]}}]);
+    homeserver.on_sync(None, &first);
+    let mut session = alice.v3();
+    let reply = session.ask(json!({"typing": {"room_id": ROOM}})).await;
+    assert_eq!(typing(&reply), Some(vec!["@bob:scripted"]));
+
+    let moves = |next_batch: &str, section: &str, membership: &str| {
+        let mut reply = messages_in(ROOM, next_batch, &[]);
+        let mut room = reply["rooms"]["join"][ROOM].take();
+        room["timeline"]["events"] = json!([{
+            "type": "m.room.member", "state_key": alice.user_id, "sender": alice.user_id,
+            "event_id": format!("${next_batch}"), "origin_server_ts": 1_700_000_000_000_u64,
+            "content": {"membership": membership}, "unsigned": {},
+        }]);
+        reply["rooms"] = json!({section: {ROOM: room}});
+        reply
+    };
+    homeserver.on_sync(Some("s1"), &moves("s2", "leave", "leave"));
+    eventually("the leave", async || {
+        (session.request(&json!({})).send().await.status == 403).then_some(())
+    })
+    .await;
+    homeserver.on_sync(Some("s2"), &moves("s3", "join", "join"));
+    let reply = eventually("the return", async || {
+        let reply = session.request(&json!({})).send().await;
+        (reply.status == 200).then_some(reply.json)
+    })
+    .await;
+
+    assert_eq!(typing(&reply), Some(vec![]));
+    let anew = alice.v3().ask(json!({"typing": {"room_id": ROOM}})).await;
+    assert_eq!(typing(&anew), Some(vec![]));
 }
 
 /// Who types, if the reply says anything about it.

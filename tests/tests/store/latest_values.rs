@@ -22,8 +22,9 @@ async fn global_account_data() {
     let told = vec![data("a", "0"), data("b", "1"), data("a", "2")];
     feed.store(&Poll { account_data: told, ..feed.next() }).await.unwrap();
     feed.store(&Poll { account_data: vec![data("a", "3")], ..feed.next() }).await.unwrap();
-    let since =
-        async |pos| store.global_account_data(feed.account_id, Position(pos)).await.unwrap();
+    let since = async |pos| {
+        store.global_account_data(feed.account_id, Position(pos), Position(i64::MAX)).await.unwrap()
+    };
     assert_eq!(since(0).await, [pair("b", "1"), pair("a", "3")]);
     assert_eq!(since(1).await, [pair("a", "3")]);
     assert!(since(2).await.is_empty());
@@ -39,15 +40,40 @@ async fn room_account_data() {
     feed.rooms(vec![tagged("!a:x", "3")]).await;
     let (a, b) = (feed.room_nid("!a:x").await, feed.room_nid("!b:x").await);
     let rooms = [(a, Position(1)), (b, Position(0)), (RoomNid(42), Position(0))];
-    let found = store.room_account_data(feed.account_id, &rooms).await.unwrap();
+    let found = store.room_account_data(feed.account_id, &rooms, Position(i64::MAX)).await.unwrap();
     assert_eq!(found.len(), 2);
     assert_eq!(found[&a], [pair("m.tag", "3")]);
     assert_eq!(found[&b], [pair("m.tag", "2")]);
-    let found = store.room_account_data(feed.account_id, &[(b, Position(1))]).await.unwrap();
+    let found = store
+        .room_account_data(feed.account_id, &[(b, Position(1))], Position(i64::MAX))
+        .await
+        .unwrap();
     assert!(found.is_empty());
     // It is nobody's global account data.
-    let global = store.global_account_data(feed.account_id, Position(0)).await.unwrap();
+    let global =
+        store.global_account_data(feed.account_id, Position(0), Position(i64::MAX)).await.unwrap();
     assert!(global.is_empty());
+}
+
+#[tokio::test]
+async fn one_piece_of_account_data_of_many_rooms() {
+    let store = fresh_store().await;
+    let mut feed = Feed::of(&store, "@alice:x").await;
+    let told = |room_id, event_type, event| RoomUpdate {
+        account_data: vec![data(event_type, event)],
+        ..room(room_id)
+    };
+    feed.rooms(vec![told("!a:x", "m.tag", "1"), told("!b:x", "m.fully_read", "2")]).await;
+    feed.rooms(vec![told("!a:x", "m.fully_read", "3")]).await;
+    let (a, b) = (feed.room_nid("!a:x").await, feed.room_nid("!b:x").await);
+    let rooms = [a, b, RoomNid(42)];
+    let of = async |account_id, event_type| {
+        store.room_account_data_of(account_id, &rooms, event_type).await.unwrap()
+    };
+    assert_eq!(of(feed.account_id, "m.tag").await, [(a, "1".into())].into());
+    let read = of(feed.account_id, "m.fully_read").await;
+    assert_eq!(read, [(a, "3".into()), (b, "2".into())].into());
+    assert!(of(store::AccountId(42), "m.tag").await.is_empty());
 }
 
 #[tokio::test]
@@ -65,7 +91,7 @@ async fn receipts() {
     let room_nid = feed.room_nid("!r:x").await;
     let since = async |pos| {
         let rooms = [(room_nid, Position(pos))];
-        let mut found = store.receipts(feed.account_id, &rooms).await.unwrap();
+        let mut found = store.receipts(feed.account_id, &rooms, Position(i64::MAX)).await.unwrap();
         let receipts = found.remove(&room_nid).unwrap_or_default().into_iter();
         receipts.map(|it| (it.event_id, it.thread_id, it.user_id)).collect::<Vec<_>>()
     };
@@ -77,7 +103,10 @@ async fn receipts() {
     assert_eq!(since(0).await, expected);
     assert_eq!(since(1).await, [line("$2", "", "@bob:x")]);
     assert!(since(2).await.is_empty());
-    let found = store.receipts(feed.account_id, &[(room_nid, Position(1))]).await.unwrap();
+    let found = store
+        .receipts(feed.account_id, &[(room_nid, Position(1))], Position(i64::MAX))
+        .await
+        .unwrap();
     let stored = &found[&room_nid][0];
     assert_eq!(
         (stored.receipt_type.as_str(), &stored.data),
@@ -99,7 +128,11 @@ async fn presence() {
     let told = vec![online("@bob:x", "3", None), online("@bob:x", "4", Some(9))];
     feed.store(&Poll { presence: told, ..feed.next() }).await.unwrap();
     let since = async |pos| {
-        let found = store.presence(feed.account_id, Position(pos)).await.unwrap().into_iter();
+        let found = store
+            .presence(feed.account_id, Position(pos), Position(i64::MAX))
+            .await
+            .unwrap()
+            .into_iter();
         found.map(|it| (it.user_id, it.event, it.last_active_ts)).collect::<Vec<_>>()
     };
     let line =
@@ -126,8 +159,9 @@ async fn the_last_verdict_on_a_users_devices_wins() {
         };
         feed.store(&poll).await.unwrap();
     }
-    let since =
-        async |pos| store.device_list_changes(feed.account_id, Position(pos)).await.unwrap();
+    let since = async |pos| {
+        store.device_list_changes(feed.account_id, Position(pos), Position(i64::MAX)).await.unwrap()
+    };
     let all = since(0).await;
     assert_eq!(
         (all.changed, all.left),

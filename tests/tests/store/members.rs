@@ -195,3 +195,43 @@ async fn certain_members_at_certain_places() {
         assert_eq!(bob.body, message(expected).body);
     }
 }
+
+#[tokio::test]
+async fn the_first_members_are_those_who_are_here() {
+    let store = fresh_store().await;
+    let mut feed = Feed::of(&store, "@alice:x").await;
+    let state = vec![
+        member("$gone", "@gone:x", "leave"),
+        member("$banned", "@banned:x", "ban"),
+        member("$alice", "@alice:x", "join"),
+        member("$bob", "@bob:x", "join"),
+        member("$carol", "@carol:x", "invite"),
+        member("$knocks", "@knocks:x", "knock"),
+    ];
+    let pos = feed.rooms(vec![room_with_state("!r:x", state, vec![])]).await;
+    let timeline = vec![member("$left", "@bob:x", "leave"), member("$dave", "@dave:x", "join")];
+    let later = feed.rooms(vec![room_with("!r:x", timeline)]).await;
+    let nid = feed.room_nid("!r:x").await;
+    let first = async |place, limit| {
+        let rooms = [(nid, place), (RoomNid(42), place)];
+        let found = store.first_members(feed.account_id, &rooms, "@alice:x", limit).await.unwrap();
+        assert_eq!(found.len(), 1);
+        let users: Vec<String> = found[&nid].iter().map(|(user_id, _)| user_id.clone()).collect();
+        users
+    };
+    let mut before = first(Place::after(pos), 9).await;
+    // Bodies of one poll have no order among them.
+    before[..2].sort();
+    before[2..].sort();
+    assert_eq!(before, ["@bob:x", "@carol:x", "@banned:x", "@gone:x"]);
+    let mut now = first(Place::after(later), 9).await;
+    assert_eq!(now[..2], ["@carol:x", "@dave:x"]);
+    now[2..].sort();
+    assert_eq!(now[2..], ["@banned:x", "@bob:x", "@gone:x"]);
+    assert_eq!(first(Place::after(later), 1).await, ["@carol:x"]);
+
+    let rooms = [(nid, Place::after(later))];
+    let found = store.first_members(feed.account_id, &rooms, "@alice:x", 2).await.unwrap();
+    assert_eq!(found[&nid][1].1, message("$dave").body);
+    assert!(store.first_members(feed.account_id, &[], "@alice:x", 9).await.unwrap().is_empty());
+}

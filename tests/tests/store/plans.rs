@@ -30,6 +30,7 @@ const GROWING: &[(&str, &[&str])] = &[
     ("room_updates", &["pos", "room_nid"]),
     ("rooms", &["room_nid", "room_id"]),
     ("session_params", &["session_id"]),
+    ("session_sets", &["session_id"]),
     ("sessions", &["session_id", "device_nid"]),
     ("state_changes", &["room_nid"]),
     ("timeline_events", &["room_nid"]),
@@ -38,8 +39,15 @@ const GROWING: &[(&str, &[&str])] = &[
 
 /// Statements that may read all rooms of the account: what is asked is a list of them, or, where Postgres cannot know that
 /// few have changed, as good as one.
-const LISTS: &[(&str, &str)] =
-    &[("room_heads::rooms_in", "account_rooms"), ("room_heads::changed_rooms", "account_rooms")];
+const LISTS: &[(&str, &str)] = &[
+    ("room_heads::rooms_in", "account_rooms"),
+    ("room_heads::changed_rooms", "account_rooms"),
+    ("room_lists::room_list", "account_rooms"),
+];
+
+/// Statements that may not even read all that there is of one room.
+const NARROW: &[(&str, &str, &str)] =
+    &[("selected_state::selected_states", "room_state", "event_type")];
 
 /// Postgres makes five plans with the parameters at hand before it considers a generic one.
 const REPEATS: usize = 7;
@@ -72,7 +80,11 @@ fn fault(statement: &str, scan: &Scan) -> Option<String> {
     let whole_account =
         LISTS.contains(&(statement, table)) && scan.condition.contains("account_id");
     let narrowed = whole_account || columns.iter().any(|column| scan.condition.contains(column));
-    (!narrowed).then(|| {
+    let narrower = NARROW
+        .iter()
+        .filter(|(of, on, _)| *of == statement && on == table)
+        .all(|(_, _, column)| scan.condition.contains(column));
+    (!(narrowed && narrower)).then(|| {
         format!("{statement}: {} on {table}, narrowed by `{}` only", scan.node, scan.condition)
     })
 }

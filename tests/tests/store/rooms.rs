@@ -55,6 +55,10 @@ async fn room_not_found() {
     let bob = store.account("@bob:x").await.unwrap().account_id;
     let nid = feed.room_nid("!r:x").await;
     assert!(store.room_head(bob, nid).await.unwrap().is_none());
+    let asked = [RoomNid(42), nid, nid];
+    let heads = store.room_heads(feed.account_id, &asked).await.unwrap();
+    assert_eq!(heads.iter().map(|head| head.room_nid).collect::<Vec<_>>(), [nid]);
+    assert!(store.room_heads(bob, &asked).await.unwrap().is_empty());
 }
 
 #[tokio::test]

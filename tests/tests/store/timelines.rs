@@ -51,6 +51,37 @@ async fn the_newest_events_of_each_stretch_newest_first() {
 }
 
 #[tokio::test]
+async fn events_are_found_in_the_timelines_of_their_rooms() {
+    let store = fresh_store().await;
+    let mut feed = Feed::of(&store, "@alice:x").await;
+    let mut other = Feed::of(&store, "@bob:x").await;
+    let first =
+        vec![room_with("!a:x", messages(&["$1", "$2"])), room_with("!b:x", messages(&["$3"]))];
+    let first = feed.rooms(first).await;
+    let then = feed.rooms(vec![room_with("!a:x", messages(&["$4", "$2"]))]).await;
+    other.rooms(vec![room_with("!a:x", messages(&["$5"]))]).await;
+    let (a, b) = (feed.room_nid("!a:x").await, feed.room_nid("!b:x").await);
+    let find = async |rooms: &[(RoomNid, Position)], until, ids: &[&str]| {
+        let ids: Vec<String> = ids.iter().map(|&id| id.to_owned()).collect();
+        let found = store.places_of(feed.account_id, rooms, until, &ids).await.unwrap();
+        found
+            .into_iter()
+            .map(|found| (found.room_nid, found.event_id, found.place.pos, found.place.ord))
+            .collect::<Vec<_>>()
+    };
+    let both = [(a, Position(0)), (b, Position(0))];
+
+    let two = |pos, ord| (a, "$2".to_owned(), pos, ord);
+    let all = find(&both, then, &["$3", "$2", "$5", "$unknown"]).await;
+    assert_eq!(all, [two(first, 1), two(then, 1), (b, "$3".to_owned(), first, 0)]);
+    assert_eq!(find(&both, first, &["$2", "$4"]).await, [two(first, 1)], "not what came later");
+    assert_eq!(find(&[(a, first)], then, &["$1", "$2"]).await, [two(then, 1)]);
+    assert_eq!(find(&[(b, Position(0))], then, &["$2"]).await, [], "another room's");
+    assert_eq!(find(&both, then, &[]).await, []);
+    assert_eq!(find(&[], then, &["$2"]).await, []);
+}
+
+#[tokio::test]
 async fn a_transaction_id_is_shown_to_its_device_alone() {
     let store = fresh_store().await;
     let mut feed = Feed::of(&store, "@alice:x").await;

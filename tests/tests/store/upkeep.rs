@@ -73,9 +73,13 @@ async fn a_supplement_gets_a_position_and_leaves_the_poll_under_way_alone() {
 
     let nid = feed.room_nid("!r:x").await;
     let since = [(nid, asked_at)];
-    let receipts = store.receipts(feed.account_id, &since).await.unwrap();
+    let receipts = store.receipts(feed.account_id, &since, Position(i64::MAX)).await.unwrap();
     assert_eq!(receipts[&nid][0].event_id, "$1");
-    assert_eq!(store.room_account_data(feed.account_id, &since).await.unwrap()[&nid].len(), 1);
+    assert_eq!(
+        store.room_account_data(feed.account_id, &since, Position(i64::MAX)).await.unwrap()[&nid]
+            .len(),
+        1
+    );
     let (now, changed) = store.changed_rooms(feed.account_id, asked_at).await.unwrap();
     assert_eq!((Some(now), changed.len()), (pos, 1));
     assert_eq!((changed[0].cut, changed[0].newly_joined), (None, false));
@@ -100,13 +104,15 @@ async fn what_polls_brought_meanwhile_stands() {
 
     assert_eq!(store.supplement(feed.account_id, asked_at, &stale).await.unwrap(), None);
     let nid = feed.room_nid("!r:x").await;
-    let stored = store.receipts(feed.account_id, &[(nid, Position(0))]).await.unwrap();
+    let stored =
+        store.receipts(feed.account_id, &[(nid, Position(0))], Position(i64::MAX)).await.unwrap();
     assert_eq!(stored[&nid][0].event_id, "$new");
 
     // What is older than the question is replaced.
     let asked_at = Position(2);
     assert!(store.supplement(feed.account_id, asked_at, &stale).await.unwrap().is_some());
-    let stored = store.receipts(feed.account_id, &[(nid, Position(0))]).await.unwrap();
+    let stored =
+        store.receipts(feed.account_id, &[(nid, Position(0))], Position(i64::MAX)).await.unwrap();
     assert_eq!(stored[&nid][0].event_id, "$stale");
 }
 

@@ -70,8 +70,8 @@ impl Stream for RoomMembers {
         NUMBER
     }
 
-    fn source(&self) -> Source {
-        Source::Account
+    fn is_fed_by(&self, source: Source) -> bool {
+        source == Source::Account
     }
 
     fn read(

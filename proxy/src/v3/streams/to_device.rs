@@ -39,8 +39,8 @@ impl Stream for ToDevice {
         2
     }
 
-    fn source(&self) -> Source {
-        Source::Inbox
+    fn is_fed_by(&self, source: Source) -> bool {
+        source == Source::Inbox
     }
 
     fn read(
@@ -103,7 +103,7 @@ fn answer(limit: u64, page: &InboxPage) -> Answer {
         out.extend_from_slice(&message.message);
     });
     reply.end();
-    Answer { json, place }
+    Answer::says(json, place)
 }
 
 fn decode(place: &[u8]) -> Option<InboxSeq> {
@@ -127,7 +127,7 @@ mod tests {
         let page = InboxPage { messages, more: true };
         let answer = answer(2, &page);
         let expected = r#"{"limit":2,"events":[{"a": 1.10},{"b":"\ud800"}]}"#;
-        assert_eq!(String::from_utf8(answer.json).unwrap(), expected);
+        assert_eq!(String::from_utf8(answer.json.unwrap()).unwrap(), expected);
         let place = answer.place.unwrap();
         assert_eq!(ToDevice.acknowledges(&place), Some(InboxSeq(300)));
     }
@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn an_empty_page_moves_no_place() {
         let answer = answer(1000, &InboxPage::default());
-        assert_eq!(answer.json, br#"{"limit":1000,"events":[]}"#);
+        assert_eq!(answer.json.unwrap(), br#"{"limit":1000,"events":[]}"#);
         assert_eq!(answer.place, None);
     }
 }

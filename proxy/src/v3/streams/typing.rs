@@ -1,6 +1,7 @@
 //! The stream `typing`: who is typing in one room.
 //!
-//! The first reply is the list as it stands, every later one the list as it has become.
+//! The first reply is the list as it stands, every later one the list as it has become. Only the latest list is kept:
+//! one that is newer than the moment of a reply is told with the next, but a first reply never goes without.
 
 use futures_util::{FutureExt, future::BoxFuture};
 use serde_json::{Map, Value, json};
@@ -37,8 +38,8 @@ impl Stream for Typing {
         1
     }
 
-    fn source(&self) -> Source {
-        Source::Account
+    fn is_fed_by(&self, source: Source) -> bool {
+        source == Source::Account
     }
 
     fn read(
@@ -64,16 +65,15 @@ impl Subscription for InRoom {
         view: &'a View<'a>,
         place: Option<&'a [u8]>,
     ) -> BoxFuture<'a, Result<Option<Answer>, Error>> {
-        async move { Ok(answer(view.rooms.get(&self.room_id)?, place)) }.boxed()
+        async move { Ok(answer(view.rooms.get(&self.room_id)?, place, view.now)) }.boxed()
     }
 }
 
-fn answer(room: &RoomHead, place: Option<&[u8]>) -> Option<Answer> {
+fn answer(room: &RoomHead, place: Option<&[u8]>, now: Position) -> Option<Answer> {
     let here = Place { room_nid: room.room_nid, typing_pos: room.typing_pos };
-    let told = place
-        .and_then(Place::decode)
-        .is_some_and(|told| told.room_nid == here.room_nid && told.typing_pos >= here.typing_pos);
-    if told {
+    let told = place.and_then(Place::decode).filter(|told| told.room_nid == here.room_nid);
+    // What is newer than `now` has its turn in a moment: whoever waits is woken by its poll.
+    if told.is_some_and(|told| told.typing_pos >= here.typing_pos || here.typing_pos > now) {
         return None;
     }
     let mut json = Vec::new();
@@ -87,7 +87,7 @@ fn answer(room: &RoomHead, place: Option<&[u8]>) -> Option<Answer> {
     event.end();
     events.push(b']');
     reply.end();
-    Some(Answer { json, place: Some(here.encode()) })
+    Some(Answer::says(json, Some(here.encode())))
 }
 
 impl Place {
@@ -131,16 +131,22 @@ mod tests {
             stripped_state: None,
             typing: typing.map(|typing| Bytes::from_static(typing.as_bytes())),
             typing_pos: Position(typing_pos),
+            recency: 0,
         }
     }
 
     #[track_caller]
     fn check(room: &RoomHead, told: Option<(i64, i64)>, expected: Option<&str>) {
+        check_at(Position(9), room, told, expected);
+    }
+
+    #[track_caller]
+    fn check_at(now: Position, room: &RoomHead, told: Option<(i64, i64)>, expected: Option<&str>) {
         let place = told
             .map(|(nid, pos)| Place { room_nid: RoomNid(nid), typing_pos: Position(pos) }.encode());
-        let answer = answer(room, place.as_deref());
+        let answer = answer(room, place.as_deref(), now);
         let users = answer.as_ref().map(|answer| {
-            let reply: Value = serde_json::from_slice(&answer.json).unwrap();
+            let reply: Value = serde_json::from_slice(answer.json.as_ref().unwrap()).unwrap();
             let event = &reply["events"][0];
             assert_eq!((&event["type"], &event["room_id"]), (&json!("m.typing"), &json!("!a:b")));
             event["content"]["user_ids"].to_string()
@@ -161,6 +167,15 @@ mod tests {
         check(&alice, Some((1, 0)), Some(r#"["@alice:b"]"#));
         check(&alice, Some((1, 7)), None);
         check(&room(1, Some(r#"{"user_ids":[]}"#), 9), Some((1, 7)), Some("[]"));
+    }
+
+    #[test]
+    fn a_list_newer_than_the_reply_waits_for_the_next_but_a_first_reply_is_never_without() {
+        let alice = room(1, Some(r#"{"user_ids":["@alice:b"]}"#), 7);
+        check_at(Position(6), &alice, Some((1, 3)), None);
+        check_at(Position(7), &alice, Some((1, 3)), Some(r#"["@alice:b"]"#));
+        check_at(Position(6), &alice, None, Some(r#"["@alice:b"]"#));
+        check_at(Position(6), &alice, Some((2, 3)), Some(r#"["@alice:b"]"#));
     }
 
     #[test]

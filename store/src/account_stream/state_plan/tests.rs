@@ -78,6 +78,7 @@ fn check(case: &Case) {
         counts: None,
         summary: super::super::Summary::default(),
         stripped_state: None,
+        recency: None,
     };
     let superseded = case.superseded.iter().copied().map(BodyId).collect();
     let body_id = |event: &Event| -> Result<BodyId, std::num::ParseIntError> {

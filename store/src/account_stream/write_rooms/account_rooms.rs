@@ -20,23 +20,24 @@ impl Rooms<'_> {
                 account_id, room_nid, section, segment_pos, kicked,
                 notification_count, highlight_count, thread_counts,
                 heroes, joined_member_count, invited_member_count, summary_pos,
-                stripped_state, typing, typing_pos
+                stripped_state, typing, typing_pos, recency
             )
             SELECT
                 $1, t.room_nid, t.section, $2::BIGINT, t.kicked,
                 COALESCE(t.notification_count, 0), COALESCE(t.highlight_count, 0), t.thread_counts,
                 t.heroes, t.joined, t.invited, $2::BIGINT,
-                t.stripped_state, t.typing, CASE WHEN t.typing IS NULL THEN 0 ELSE $2::BIGINT END
+                t.stripped_state, t.typing, CASE WHEN t.typing IS NULL THEN 0 ELSE $2::BIGINT END,
+                COALESCE(t.recency, 0)
             FROM UNNEST(
                 $3::BIGINT[], $4::SMALLINT[], $5::BOOLEAN[],
                 $6::BIGINT[], $7::BIGINT[], $8::BYTEA[],
                 $9::BYTEA[], $10::BIGINT[], $11::BIGINT[],
-                $12::BYTEA[], $13::BYTEA[]
+                $12::BYTEA[], $13::BYTEA[], $17::BIGINT[]
             ) AS t (
                 room_nid, section, kicked,
                 notification_count, highlight_count, thread_counts,
                 heroes, joined, invited,
-                stripped_state, typing
+                stripped_state, typing, recency
             )
             ON CONFLICT (account_id, room_nid) DO UPDATE
             SET section = EXCLUDED.section,
@@ -71,7 +72,8 @@ impl Rooms<'_> {
                 END,
                 stripped_state = EXCLUDED.stripped_state,
                 typing = COALESCE(EXCLUDED.typing, h.typing),
-                typing_pos = GREATEST(EXCLUDED.typing_pos, h.typing_pos)",
+                typing_pos = GREATEST(EXCLUDED.typing_pos, h.typing_pos),
+                recency = CASE WHEN EXCLUDED.recency > 0 THEN EXCLUDED.recency ELSE h.recency END",
             &[
                 &self.account_id.0,
                 &self.pos.0,
@@ -89,6 +91,7 @@ impl Rooms<'_> {
                 &rows.cut_nids,
                 &rows.anew_nids,
                 &rows.counted_nids,
+                &rows.recency,
             ],
         )
         .await?;
@@ -110,6 +113,7 @@ struct AccountRoomRows<'a> {
     invited: Vec<Option<i64>>,
     stripped: Vec<Option<&'a [u8]>>,
     typing: Vec<Option<&'a [u8]>>,
+    recency: Vec<Option<i64>>,
     /// Rooms whose timeline begins anew here.
     cut_nids: Vec<i64>,
     /// Rooms whose members are unknown again.
@@ -133,6 +137,7 @@ impl<'a> AccountRoomRows<'a> {
         self.joined.push(update.summary.joined_member_count);
         self.invited.push(update.summary.invited_member_count);
         self.stripped.push(update.stripped_state.as_deref());
+        self.recency.push(update.recency);
         self.typing.push(match update.section {
             Section::Join => update.typing.as_deref(),
             // Nobody types in a room that the user is not in.

@@ -74,6 +74,9 @@ SELECT account_id, device_nid, 1, 0 FROM devices, generate_series(1, 20);
 
 INSERT INTO session_params (account_id, session_id, params_id, params)
 SELECT account_id, session_id, n, '{}' FROM sessions, generate_series(1, 5) AS n;
+
+INSERT INTO session_sets (account_id, session_id, set_id, purpose, last_named, content)
+SELECT account_id, session_id, n::TEXT::BYTEA, 0, n, 'rooms' FROM sessions, generate_series(1, 5) AS n;
 ";
 
 /// The crowd moves in.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use store::{
     AccountData, DeviceNid, Event, InboxSeq, Place, Poll, Position, PresenceUpdate, RoomNid,
-    RoomUpdate, Section, StateBlock, StateQuery, StateSelection, Store, TimelineQuery,
+    RoomUpdate, Section, StateBlock, StateKeys, StateQuery, StateSelection, Store, TimelineQuery,
 };
 
 use crate::polls::{
@@ -29,8 +29,10 @@ pub(super) const HOT: &[&str] = &[
     "latest_values::presence",
     "latest_values::receipts",
     "latest_values::room_account_data",
+    "latest_values::room_account_data_of",
     "members::bodies",
     "members::complete_members",
+    "members::first_members",
     "members::member_changes",
     "members::members",
     "redactions::create",
@@ -39,18 +41,33 @@ pub(super) const HOT: &[&str] = &[
     "redactions::prune",
     "redactions::redaction_scans",
     "redactions::remove_copies",
+    "room_account_data::account_data_of_joined_rooms",
+    "room_account_data::room_account_data_changes",
+    "room_changes::room_changes",
+    "room_changes::room_changes (of certain rooms)",
     "room_heads::changed_rooms",
     "room_heads::room_head",
+    "room_heads::room_heads",
     "room_heads::rooms_in",
+    "room_lists::direct",
+    "room_lists::room_list",
+    "room_lists::room_list_changes",
     "rooms::intern_rooms",
     "rooms::room_nid",
+    "selected_state::selected_states",
     "sessions::acknowledge_session",
+    "sessions::lock",
     "sessions::put_session_params",
+    "session_sets::put_session_sets",
+    "session_sets::session_sets",
     "sessions::session",
     "state::members_at",
     "state::states (delta)",
     "state::states (full)",
+    "state::values_at",
     "timelines::next_batch_at",
+    "timelines::places_of",
+    "timelines::places_of (bodies)",
     "timelines::timelines",
     "timelines::upstream_tokens",
     "upkeep::account_data",
@@ -91,6 +108,7 @@ pub(super) async fn goes_on(store: &Store, rounds: usize) {
             rooms.push(feed.room_nid(&room_id(number)).await);
         }
         reads_rooms(&feed, device, &rooms, pos).await;
+        lists_rooms(&feed, pos).await;
         reads_members(&feed, rooms[0], pos).await;
         redacts(&mut feed, round).await;
         lives_in_sessions(&feed, device, round).await;
@@ -190,15 +208,20 @@ async fn reads_rooms(feed: &Feed, device: DeviceNid, rooms: &[RoomNid], pos: Pos
     let before = Position(pos.0 - 3);
     store.rooms_in(account, &[Section::Join, Section::Invite]).await.unwrap();
     store.changed_rooms(account, before).await.unwrap();
+    store.room_changes(account, before, pos, None).await.unwrap();
+    store.room_changes(account, before, pos, Some(rooms)).await.unwrap();
     store.room_head(account, rooms[0]).await.unwrap();
+    store.room_heads(account, rooms).await.unwrap();
     store.room_nid("!unknown:x").await.unwrap();
+    store.account_data_of_joined_rooms(account, pos).await.unwrap();
+    store.room_account_data_changes(account, before, pos).await.unwrap();
     for after in [Position(0), before] {
         let since: Vec<_> = rooms.iter().map(|nid| (*nid, after)).collect();
-        store.receipts(account, &since).await.unwrap();
-        store.room_account_data(account, &since).await.unwrap();
-        store.global_account_data(account, after).await.unwrap();
-        store.presence(account, after).await.unwrap();
-        store.device_list_changes(account, after).await.unwrap();
+        store.receipts(account, &since, pos).await.unwrap();
+        store.room_account_data(account, &since, pos).await.unwrap();
+        store.global_account_data(account, after, pos).await.unwrap();
+        store.presence(account, after, pos).await.unwrap();
+        store.device_list_changes(account, after, pos).await.unwrap();
         let timeline = |room_nid: &RoomNid| TimelineQuery {
             room_nid: *room_nid,
             after,
@@ -213,11 +236,37 @@ async fn reads_rooms(feed: &Feed, device: DeviceNid, rooms: &[RoomNid], pos: Pos
         let queries: Vec<_> = rooms.iter().map(query).collect();
         store.states(account, &queries, StateSelection::All).await.unwrap();
     }
+    for place in [Place::after(pos), Place::after(before)] {
+        let keys =
+            [("m.room.name", Some("")), ("m.room.topic", None), ("m.room.member", Some("@bob:x"))];
+        let keys = keys.map(|(event_type, state_key)| StateKeys { event_type, state_key });
+        let at: Vec<_> = rooms.iter().map(|nid| (*nid, place)).collect();
+        store.selected_states(account, &at, &keys).await.unwrap();
+    }
     let place = Place { pos: Position(pos.0 - 2), ord: 1 };
     store.upstream_tokens(account, rooms[0], place).await.unwrap();
+    let since: Vec<_> = rooms.iter().map(|nid| (*nid, Position(0))).collect();
+    let named = ["$message-0-1".to_owned(), "$unknown".to_owned()];
+    let found = store.places_of(account, &since, pos, &named).await.unwrap();
+    assert_eq!(found.len(), 1);
     store.next_batch_at(account, pos).await.unwrap();
     store.event_ids_after(account, before).await.unwrap();
     store.rooms_left_after(account, before).await.unwrap();
+}
+
+/// What a list asks about all rooms at once, and about those that changed.
+async fn lists_rooms(feed: &Feed, pos: Position) {
+    let (store, account) = (&feed.store, feed.account_id);
+    store.room_list_changes(account, Position(pos.0 - 3)).await.unwrap();
+    let listed = store.room_list(account).await.unwrap().rooms;
+    for many in [SOME, listed.len()] {
+        let rooms: Vec<_> = listed.iter().take(many).map(|room| room.room_nid).collect();
+        let places: Vec<_> = rooms.iter().map(|nid| (*nid, Place::after(pos))).collect();
+        let types = ["m.room.name", "m.room.avatar", "m.room.create"];
+        store.values_at(account, &places, &types).await.unwrap();
+        store.first_members(account, &places, "@alice:x", 5).await.unwrap();
+        store.room_account_data_of(account, &rooms, "m.tag").await.unwrap();
+    }
 }
 
 async fn reads_members(feed: &Feed, room_nid: RoomNid, pos: Position) {
@@ -237,9 +286,13 @@ async fn reads_members(feed: &Feed, room_nid: RoomNid, pos: Position) {
 
 async fn lives_in_sessions(feed: &Feed, device: DeviceNid, round: usize) {
     let (store, account) = (&feed.store, feed.account_id);
-    let session = store.create_session(account, device, b"{}", 1).await.unwrap().session_id;
-    store.put_session_params(account, session, round.to_string().as_bytes()).await.unwrap();
+    let session = store.create_session(account, device, b"{}", 1, 100).await.unwrap().session_id;
+    let params = round.to_string();
+    store.put_session_params(account, session, 1, params.as_bytes(), 32).await.unwrap();
     store.session(account, device, session, 1, 0).await.unwrap();
+    let set = store::NewSet { set_id: b"set", purpose: 0, content: b"rooms" };
+    store.put_session_sets(account, session, &[set], &[b"other"], 32).await.unwrap();
+    store.session_sets(account, session, &[b"set"]).await.unwrap();
     store.touch_session(account, session, 2).await.unwrap();
     let seq = store.inbox(account, device, InboxSeq(0), 9).await.unwrap().messages[0].seq;
     store.acknowledge_session(account, device, session, seq, 0).await.unwrap();

@@ -43,7 +43,8 @@ impl Members {
         }
         let found = self.find(view, place).await?;
         if found.changes.is_empty() && !self.negotiated {
-            return Ok(None);
+            // Next time it need not be looked for again, and the place does not grow older than the history.
+            return Ok(Some(Answer::nothing_until(found.place.encode())));
         }
         let frame =
             Frame { sort: self.list.sort, next: None, count: self.count(view, &found).await? };
@@ -53,7 +54,7 @@ impl Members {
             redacted_because: change.redacted_because.as_deref(),
         });
         let json = self.write(&frame, events);
-        Ok(Some(Answer { json, place: Some(found.place.encode()) }))
+        Ok(Some(Answer::says(json, Some(found.place.encode()))))
     }
 
     async fn find(&self, view: &View<'_>, mut place: Place) -> Result<Found, Error> {

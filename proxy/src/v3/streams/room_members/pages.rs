@@ -32,19 +32,23 @@ pub(super) struct Page {
 impl Page {
     /// As a first reply: changes go on from here.
     pub(super) fn with_place(self) -> Answer {
-        Answer { json: self.json, place: Some(self.place.encode()) }
+        Answer::says(self.json, Some(self.place.encode()))
     }
 
     /// As one page among others: the client goes on from where it was.
     pub(super) fn without_place(self) -> Answer {
-        Answer { json: self.json, place: None }
+        Answer::says(self.json, None)
     }
 }
 
-/// A moment at which the store knows every member of the room: now.
+/// A moment at which the store knows every member of the room: that of the reply, or, where the members have to be asked
+/// for first, when they have come.
 pub(super) async fn snapshot(view: &View<'_>, room_id: &str) -> Result<Position, Error> {
     let account = view.account();
     let mut head = view.rooms.get(room_id)?.clone();
+    if head.members_complete && head.segment_pos <= view.now {
+        return Ok(view.now);
+    }
     for _ in 0..MOST_TRIES {
         members::complete(view.state, view.requester, &head).await?;
         // Taken after the members were completed, so none of them is missing at this moment, and

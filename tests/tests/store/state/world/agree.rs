@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use store::{
-    DeviceNid, Event, Place, Position, RoomNid, StateEvent, StateQuery, StateSelection,
+    DeviceNid, Event, Place, Position, RoomNid, StateEvent, StateKeys, StateQuery, StateSelection,
     TimelineQuery,
 };
 
@@ -93,6 +93,52 @@ impl Reader<'_> {
         let read = self.read(query, StateSelection::WithoutMembers).await;
         assert_eq!(read, told(&others), "at {place:?}");
         self.members_agree(place, state).await;
+        self.selection_agrees(place, state).await;
+        self.first_members_agree(place, state).await;
+        self.values_agree(place, others).await;
+    }
+
+    /// Every other key by itself, and the members as a whole type.
+    async fn selection_agrees(&self, place: Place, state: &State) {
+        let mut wanted = state.clone();
+        let mut number = 0;
+        wanted.retain(|key, _| {
+            number += 1;
+            is_member(key) || number % 2 == 0
+        });
+        let members = StateKeys { event_type: "m.room.member", state_key: None };
+        let unknown = StateKeys { event_type: "unknown", state_key: Some("") };
+        let single =
+            wanted.keys().map(|key| StateKeys { event_type: &key.0, state_key: Some(&key.1) });
+        let keys: Vec<StateKeys<'_>> = single.chain([members, unknown]).collect();
+        let (store, account_id) = (&self.feed.store, self.feed.account_id);
+        let found = store.selected_states(account_id, &[(self.nid, place)], &keys).await.unwrap();
+        assert_eq!(read(found.get(&self.nid).into_iter().flatten()), told(&wanted), "at {place:?}");
+    }
+
+    /// `state` is without members.
+    async fn values_agree(&self, place: Place, mut state: State) {
+        state.retain(|key, _| key.1.is_empty());
+        let (store, account_id) = (&self.feed.store, self.feed.account_id);
+        let types = ["m.room.name", "t", "m.room.create", "unknown"];
+        let found = store.values_at(account_id, &[(self.nid, place)], &types).await.unwrap();
+        let read = read(found.get(&self.nid).into_iter().flatten());
+        state.retain(|key, _| types.contains(&key.0.as_str()));
+        assert_eq!(read, told(&state), "at {place:?}");
+    }
+
+    async fn first_members_agree(&self, place: Place, state: &State) {
+        let (store, account_id) = (&self.feed.store, self.feed.account_id);
+        let rooms = [(self.nid, place)];
+        let found = store.first_members(account_id, &rooms, "@user-1:x", ALL).await.unwrap();
+        let read: BTreeMap<_, _> = found.into_values().flatten().collect();
+        let told = state.iter().filter(|(key, event)| {
+            is_member(key)
+                && key.1 != "@user-1:x"
+                && matches!(event.membership.as_deref(), Some("join" | "invite" | "leave" | "ban"))
+        });
+        let told = told.map(|(key, event)| (key.1.clone(), event.body.clone())).collect();
+        assert_eq!(read, told, "at {place:?}");
     }
 
     async fn members_agree(&self, place: Place, state: &State) {

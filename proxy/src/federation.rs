@@ -1,4 +1,4 @@
-//! Room events in the format of federation, for who asks for it with `event_format`.
+//! Room events in the format of federation, for who asks for it with `event_format`. Knows neither API.
 //!
 //! Polls ask for the format of clients, and the one does not follow from the other. So upstream is asked for the
 //! events of an answer in that format: with an auxiliary sync, which holds the state and the newest events of each
@@ -15,7 +15,7 @@ use crate::{
     auth::Requester,
     auxiliary,
     error::{Error, causes},
-    filter::{EventFormat, Filter},
+    filter::EventFormat,
     json::{self, Object},
     state::State,
     sync_reply, upstream,
@@ -32,21 +32,21 @@ const CREATE_EVENTS: &str = r#"{"event_format":"federation","presence":{"types":
 
 /// What upstream says in the format of federation.
 #[derive(Debug, Default)]
-pub(super) struct Pdus {
+pub(crate) struct Pdus {
     /// Room events by ID.
     events: HashMap<String, String>,
 }
 
 impl Pdus {
-    /// Fetches the events of an answer, if the filter wants that format.
-    pub(super) async fn fetch(
+    /// Fetches the events of an answer, if that is the format wanted.
+    pub(crate) async fn fetch(
         state: &State,
         requester: &Requester,
-        filter: &Filter,
+        format: EventFormat,
         views: &[RoomView],
     ) -> Result<Self, Error> {
         let mut pdus = Self::default();
-        if filter.event_format == EventFormat::Client {
+        if format == EventFormat::Client {
             return Ok(pdus);
         }
         let mut wanted: Vec<(&RoomView, HashSet<String>)> = views
@@ -91,7 +91,7 @@ impl Pdus {
     }
 
     /// An event in the format of federation, if that is wanted and known.
-    pub(super) fn event(&self, body: &[u8]) -> Option<&[u8]> {
+    pub(crate) fn event(&self, body: &[u8]) -> Option<&[u8]> {
         if self.events.is_empty() {
             return None;
         }

@@ -1,0 +1,155 @@
+//! Tables `account_rooms` and `room_updates`, read for lists of rooms: narrow rows of every room that is listed, and of
+//! those that changed.
+
+use bytes::Bytes;
+use tokio_postgres::Row;
+
+use crate::{
+    AccountId, Error, Position, RoomNid, Section, Store,
+    ids::NO_ROOM,
+    room_heads::{bytes_of, now},
+    tx::Tx,
+};
+
+/// A room as lists sort and filter it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedRoom {
+    /// Its number.
+    pub room_nid: RoomNid,
+    /// Its Matrix ID.
+    pub room_id: String,
+    /// Where it is listed; an invite that the user has forgotten counts as left.
+    pub section: Section,
+    /// When it last stirred, in milliseconds. 0 if not known.
+    pub recency: i64,
+    /// Unread notifications outside threads.
+    pub notification_count: i64,
+    /// Unread highlights outside threads.
+    pub highlight_count: i64,
+    /// `unread_thread_notifications`, a JSON object.
+    pub thread_counts: Option<Bytes>,
+    /// The last poll that mentioned it. 0 if not known.
+    pub pos: Position,
+}
+
+/// Rooms of an account, and what its user calls direct, all as of one poll.
+#[derive(Clone, Debug)]
+pub struct RoomList {
+    /// The poll: the last that is stored.
+    pub as_of: Position,
+    /// The rooms, in no order.
+    pub rooms: Vec<ListedRoom>,
+    /// The account data `m.direct`, the whole JSON event, and the poll that brought it.
+    pub direct: Option<(Bytes, Position)>,
+}
+
+/// The columns of a [`ListedRoom`], of `account_rooms h`.
+// The room ID is looked up row by row: joined, a long list of rooms makes Postgres read through everybody's.
+macro_rules! listed_columns {
+    () => {
+        "h.room_nid,
+        (SELECT r.room_id FROM rooms r WHERE r.room_nid = h.room_nid) AS room_id,
+        CASE WHEN h.forgotten THEN 3::SMALLINT ELSE h.section END AS section,
+        h.recency, h.notification_count, h.highlight_count, h.thread_counts"
+    };
+}
+
+impl Store {
+    /// Every room of the account but for those that it left.
+    pub async fn room_list(&self, account_id: AccountId) -> Result<RoomList, Error> {
+        let tx = self.snapshot("room_lists::room_list").await?;
+        let as_of = now(&tx, account_id).await?;
+        let rows = tx
+            .query(
+                concat!(
+                    "-- room_lists::room_list
+                    SELECT ",
+                    listed_columns!(),
+                    ", COALESCE((
+                        SELECT u.pos
+                        FROM room_updates u
+                        WHERE u.account_id = h.account_id AND u.room_nid = h.room_nid
+                        ORDER BY u.pos DESC
+                        LIMIT 1
+                    ), 0) AS pos
+                    FROM account_rooms h
+                    WHERE h.account_id = $1 AND h.section = ANY('{0,1,2}') AND NOT h.forgotten"
+                ),
+                &[&account_id.0],
+            )
+            .await?;
+        let direct = direct(&tx, account_id, Position(0)).await?;
+        tx.commit().await?;
+        let rooms = rows.iter().map(listed).collect::<Result<_, _>>()?;
+        Ok(RoomList { as_of, rooms, direct })
+    }
+
+    /// The rooms that polls after `since` mentioned, left ones among them; and `m.direct`, if it changed after that.
+    pub async fn room_list_changes(
+        &self,
+        account_id: AccountId,
+        since: Position,
+    ) -> Result<RoomList, Error> {
+        let tx = self.snapshot("room_lists::room_list_changes").await?;
+        let as_of = now(&tx, account_id).await?;
+        let rows = tx
+            .query(
+                concat!(
+                    "-- room_lists::room_list_changes
+                    SELECT ",
+                    listed_columns!(),
+                    ", u.pos
+                    FROM (
+                        SELECT room_nid, MAX(pos) AS pos
+                        FROM room_updates
+                        WHERE account_id = $1 AND pos > $2
+                        GROUP BY room_nid
+                    ) u
+                    CROSS JOIN LATERAL (
+                        SELECT room_nid, section, forgotten, recency,
+                            notification_count, highlight_count, thread_counts
+                        FROM account_rooms
+                        WHERE account_id = $1 AND room_nid = u.room_nid
+                        LIMIT 1
+                    ) h"
+                ),
+                &[&account_id.0, &since.0],
+            )
+            .await?;
+        let direct = direct(&tx, account_id, since).await?;
+        tx.commit().await?;
+        let rooms = rows.iter().map(listed).collect::<Result<_, _>>()?;
+        Ok(RoomList { as_of, rooms, direct })
+    }
+}
+
+/// The account data `m.direct`, if it last changed after a position.
+async fn direct(
+    tx: &Tx,
+    account_id: AccountId,
+    since: Position,
+) -> Result<Option<(Bytes, Position)>, Error> {
+    let row = tx
+        .query_opt(
+            "-- room_lists::direct
+            SELECT event, pos
+            FROM account_data
+            WHERE account_id = $1 AND room_nid = $2 AND event_type = 'm.direct' AND pos > $3",
+            &[&account_id.0, &NO_ROOM.0, &since.0],
+        )
+        .await?;
+    Ok(row.map(|row| (Bytes::from(row.get::<_, Vec<u8>>("event")), Position(row.get("pos")))))
+}
+
+fn listed(row: &Row) -> Result<ListedRoom, Error> {
+    Ok(ListedRoom {
+        room_nid: RoomNid(row.get("room_nid")),
+        room_id: row.get("room_id"),
+        section: Section::from_db(row.get("section"))?,
+        recency: row.get("recency"),
+        notification_count: row.get("notification_count"),
+        highlight_count: row.get("highlight_count"),
+        thread_counts: bytes_of(row, "thread_counts"),
+        pos: Position(row.get("pos")),
+    })
+}

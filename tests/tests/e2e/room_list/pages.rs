@@ -1,0 +1,165 @@
+//! Pages of the list: pinned, as of the position of the session, and the first page as of now.
+
+use serde_json::json;
+use tests::lab::Lab;
+use tests::wait::eventually;
+
+use super::{begun, entry, named_room, named_rooms, next_page, removed, texts, told};
+
+#[tokio::test]
+async fn pages_stay_as_they_were_while_rooms_stir_are_named_and_come_and_go() {
+    let lab = Lab::shared().await;
+    for sort in ["by_recency", "by_name"] {
+        let alice = lab.user("alice").await;
+        let rooms = named_rooms(&alice, &["a", "b", "c", "d", "e"]).await;
+        let ask = json!({"room_list": {"p": {"limit": 2, "sort": [sort]}}});
+        let (mut session, first) = begun(&alice, ask.clone(), 5).await;
+        let in_order: Vec<String> = {
+            let all = json!({"room_list": {"p": {"sort": [sort]}}});
+            let (_, reply) = begun(&alice, all, 5).await;
+            told(&reply).into_iter().map(str::to_owned).collect()
+        };
+        let third = &in_order[2];
+
+        alice.send(&in_order[4], "it stirs").await;
+        alice.set_state(third, "m.room.name", "", json!({"name": "0"})).await.ok();
+        let newcomer = named_room(&alice, "aa").await;
+        alice.leave(&in_order[3]).await.ok();
+        eventually("the changes", async || {
+            let reply = session.lose(json!({})).await;
+            let first = told(&reply).contains(&newcomer.as_str());
+            let page = alice.v3().ask(ask.clone()).await;
+            (first && page["room_list"]["count"] == 5).then_some(())
+        })
+        .await;
+
+        let mut seen: Vec<String> = told(&first).into_iter().map(str::to_owned).collect();
+        let mut next = next_page(&first);
+        let mut sizes = vec![seen.len()];
+        while let Some(token) = next {
+            let before = session.next().to_owned();
+            let page = session.ask(json!({"room_list": {"p": {"since": token}}})).await;
+            assert_ne!(session.next(), before, "it has got rooms that it has to be told of");
+            assert_eq!(page["room_list"]["count"], 5);
+            for room in page["room_list"]["rooms"].as_array().unwrap() {
+                assert_eq!(room["initial"], true);
+            }
+            if told(&page).contains(&third.as_str()) {
+                assert_ne!(entry(&page, third)["name"], "0", "the page is of before the change");
+            }
+            sizes.push(told(&page).len());
+            seen.extend(told(&page).into_iter().map(str::to_owned));
+            next = next_page(&page);
+        }
+        assert_eq!(seen, in_order, "sorted {sort}: {rooms:?}");
+        assert_eq!(sizes, [2, 2, 1]);
+
+        // Everything that happened is still due, also in the rooms of the later pages.
+        let news = session.ask(json!({})).await;
+        assert_eq!(entry(&news, third)["name"], "0");
+        assert_eq!(entry(&news, &newcomer)["initial"], true);
+        assert_eq!(texts(entry(&news, &in_order[4])), ["it stirs"]);
+        assert_eq!(removed(&news), [&in_order[3]]);
+        let leave = &entry(&news, &in_order[3])["timeline"];
+        assert_eq!(leave[0]["content"]["membership"], "leave", "{leave:#}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_can_be_asked_for_again_and_has_what_the_session_has() {
+    let lab = Lab::shared().await;
+    let alice = lab.user("alice").await;
+    named_rooms(&alice, &["a", "b", "c"]).await;
+    let (session, first) = begun(&alice, json!({"room_list": {"p": {"limit": 1}}}), 3).await;
+    let token = next_page(&first).unwrap();
+    let once = session.lose(json!({"room_list": {"p": {"since": token}}})).await;
+    let twice = session.lose(json!({"room_list": {"p": {"since": token}}})).await;
+    assert_eq!(told(&once), told(&twice));
+    assert_eq!(once["next"], twice["next"]);
+    let longer = session.lose(json!({"room_list": {"p": {"since": token, "limit": 2}}})).await;
+    assert_eq!(told(&longer).len(), 2);
+    assert_eq!(next_page(&longer), None, "it was the last page");
+}
+
+#[tokio::test]
+async fn a_room_that_the_user_had_left_before_is_not_on_a_page() {
+    let lab = Lab::shared().await;
+    let alice = lab.user("alice").await;
+    let rooms = named_rooms(&alice, &["a", "b", "c"]).await;
+    let ask = json!({"room_list": {"p": {"limit": 1, "sort": ["by_name"]}}});
+    let (mut session, first) = begun(&alice, ask, 3).await;
+    let token = next_page(&first).unwrap();
+    alice.leave(&rooms[1]).await.ok();
+    // The session goes on beyond the leave.
+    alice.send(&rooms[0], "after it").await;
+    session
+        .until("the message", |reply| {
+            texts(entry(reply, &rooms[0])).contains(&"after it").then_some(())
+        })
+        .await;
+    let page = session.ask(json!({"room_list": {"p": {"since": token, "limit": 5}}})).await;
+    assert_eq!(told(&page), [&rooms[2]]);
+    assert_eq!(page["room_list"]["count"], 3);
+}
+
+#[tokio::test]
+async fn a_session_that_always_asks_for_the_first_page_tracks_it() {
+    let lab = Lab::shared().await;
+    let alice = lab.user("alice").await;
+    let rooms = named_rooms(&alice, &["a", "b", "c"]).await;
+    let body = json!({"room_list": {"p": {"limit": 2, "since": "1"}}});
+    let (mut session, first) = begun(&alice, body.clone(), 3).await;
+    assert_eq!(told(&first), [&*rooms[2], &rooms[1]]);
+
+    alice.send(&rooms[0], "one").await;
+    alice.send(&rooms[2], "two").await;
+    alice.send(&rooms[2], "three").await;
+    let reply = eventually("the new first page", async || {
+        let reply = session.lose(body.clone()).await;
+        (texts(entry(&reply, &rooms[2])).contains(&"three")).then_some(reply)
+    })
+    .await;
+    session.absorb(&reply);
+    assert_eq!(told(&reply), [&*rooms[2], &rooms[0]]);
+    assert_eq!(texts(entry(&reply, &rooms[2])), ["two", "three"], "what is new since it was told");
+    assert_eq!(texts(entry(&reply, &rooms[0])), ["one"]);
+    assert_eq!(entry(&reply, &rooms[0])["initial"], true, "the session had not got it");
+    assert!(entry(&reply, &rooms[2])["initial"].is_null());
+
+    let again = session.ask(body).await;
+    assert_eq!(told(&again), [&*rooms[2], &rooms[0]], "it is a page, news or not");
+    assert_eq!(texts(entry(&again, &rooms[2])), [""; 0], "nothing is told twice");
+
+    // Without a page the stream goes on from its first reply; what the pages told is not told again.
+    alice.send(&rooms[1], "four").await;
+    let mut seen = Vec::new();
+    session
+        .until("the last message", |reply| {
+            seen.extend(told(reply).into_iter().map(str::to_owned));
+            texts(entry(reply, &rooms[1])).contains(&"four").then_some(())
+        })
+        .await;
+    assert_eq!(seen, [rooms[1].as_str()]);
+}
+
+#[tokio::test]
+async fn without_rooms_or_with_few_there_is_no_next_page() {
+    let lab = Lab::shared().await;
+    let alice = lab.user("alice").await;
+    let none = alice.v3().ask(json!({"room_list": {}})).await;
+    let empty = json!({
+        "p": {"limit": 20, "sort": ["by_recency"]},
+        "count": 0, "rooms": [], "removed": [], "notifications": [],
+    });
+    assert_eq!(none["room_list"], empty);
+
+    named_rooms(&alice, &["a", "b"]).await;
+    let (_, two) = begun(&alice, json!({"room_list": {"p": {"limit": 2}}}), 2).await;
+    assert_eq!(next_page(&two), None);
+    let (session, one) = begun(&alice, json!({"room_list": {"p": {"limit": 0}}}), 2).await;
+    assert_eq!((told(&one).len(), next_page(&one)), (0, None));
+    let room = named_room(&alice, "c").await;
+    alice.send(&room, "nobody follows").await;
+    let reply = session.request(&json!({})).timeout(1_500).send().await.ok();
+    assert!(reply["room_list"].is_null(), "the active set is empty: {reply:#}");
+}
