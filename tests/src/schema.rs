@@ -1,7 +1,10 @@
-//! What a reply must look like: every GET `/sync` that a test sends is held against `tests/schemas`, without being asked to.
+//! What a reply must look like: every GET `/sync` that a test sends is held against `tests/schemas`, and every POST `/sync`
+//! against `docs/openapi.json` (see `v3`), without being asked to.
 //!
-//! The schemas are our own, written from the specification's. They are stricter than it where we promise more: see the
-//! comments in them. What a schema cannot say stands in `contradictions`.
+//! The schemas of GET `/sync` are our own, written from the specification's. They are stricter than it where we promise
+//! more: see the comments in them. What a schema cannot say stands in `contradictions`.
+
+mod v3;
 
 use std::collections::HashSet;
 use std::sync::OnceLock;
@@ -9,6 +12,7 @@ use std::sync::OnceLock;
 use boon::{Compiler, SchemaIndex, Schemas};
 use serde_json::Value;
 
+pub use self::v3::{faults_of_v3_reply, faults_of_v3_request, openapi};
 use crate::matchers;
 
 /// Says what is wrong with the JSON of a GET `/sync` that was answered 200; nothing if it is as it must be.

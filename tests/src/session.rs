@@ -26,7 +26,12 @@ impl Session {
 
     /// The token that the next request will send.
     pub fn next(&self) -> &str {
-        self.next.as_deref().expect("the session has begun")
+        self.begun().expect("the session has begun")
+    }
+
+    /// The same, if the session has begun.
+    pub fn begun(&self) -> Option<&str> {
+        self.next.as_deref()
     }
 
     /// The next request, not yet sent; [`Session::absorb`] takes its reply.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, HeaderMap};
 use reqwest::{Method, Url};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::Client;
 use crate::schema;
@@ -34,8 +35,8 @@ pub(super) enum Shape {
     Any,
     /// A sync reply if it is a 200, else an error.
     Sync,
-    /// Whatever it is if it is a 200, else an error.
-    Ours,
+    /// What our own description says of the status; and so must the request be if it is answered with a 200.
+    V3,
 }
 
 /// What came back.
@@ -168,32 +169,45 @@ impl Request {
         for (name, value) in self.headers {
             request = request.header(name, value);
         }
-        if let Some(body) = self.body {
-            request = request.body(body);
+        if let Some(body) = &self.body {
+            request = request.body(body.clone());
         }
         let response = request.send().await?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let raw = response.bytes().await?;
         let json = serde_json::from_slice(&raw).unwrap_or_default();
         let reply = Reply { status, headers, raw, json, asked };
-        self.shape.check(&reply);
+        self.shape.check(self.body.as_deref().unwrap_or_default(), &reply);
         Ok(reply)
     }
 }
 
 impl Shape {
-    fn check(self, reply: &Reply) {
-        let fault = match (self, reply.status) {
-            (Self::Any, _) | (Self::Ours, 200) => None,
-            (Self::Sync, 200) => schema::faults_of_sync(&reply.json),
-            (Self::Sync | Self::Ours, status) => schema::faults_of_error(status, &reply.json),
-        };
-        if let Some(fault) = fault {
-            let Reply { asked, status, .. } = reply;
+    fn check(self, body: &[u8], reply: &Reply) {
+        let Reply { asked, status, .. } = reply;
+        if let Some(fault) = self.fault_of(reply) {
             panic!(
                 "{asked} answered {status} in a shape that no client expects\n{fault}\n{}",
                 reply.body_text()
             );
+        }
+        if let (Self::V3, 200) = (self, *status)
+            && let Some(fault) = schema::faults_of_v3_request(body)
+        {
+            let body = String::from_utf8_lossy(body);
+            panic!("{asked} was taken, which docs/openapi.json does not allow\n{fault}\n{body}");
+        }
+    }
+
+    fn fault_of(self, reply: &Reply) -> Option<String> {
+        match (self, reply.status) {
+            (Self::Any, _) => None,
+            (Self::Sync, 200) => schema::faults_of_sync(&reply.json),
+            (Self::Sync, status) => schema::faults_of_error(status, &reply.json),
+            (Self::V3, 200) => reply.faults_of_v3(),
+            (Self::V3, status) => {
+                reply.faults_of_v3().or_else(|| schema::faults_of_error(status, &reply.json))
+            }
         }
     }
 }
@@ -254,6 +268,24 @@ impl Reply {
     /// All values of a header.
     pub fn header_values(&self, name: &str) -> Vec<&str> {
         self.headers.get_all(name).iter().map(|value| value.to_str().unwrap()).collect()
+    }
+
+    /// What is wrong with an answer to a POST `/sync`, and with what it tells a browser.
+    fn faults_of_v3(&self) -> Option<String> {
+        let by_schema = schema::faults_of_v3_reply(self.status, &self.json);
+        by_schema.filter(|_| !self.is_beyond_value()).or_else(|| self.faults_of_v3_headers())
+    }
+
+    /// Whether it is JSON that a `Value` cannot hold, as tests of what is told byte for byte ask for.
+    fn is_beyond_value(&self) -> bool {
+        let as_value = serde_json::from_slice::<Value>(&self.raw);
+        as_value.is_err() && serde_json::from_slice::<&RawValue>(&self.raw).is_ok()
+    }
+
+    fn faults_of_v3_headers(&self) -> Option<String> {
+        let expected = [("content-type", "application/json"), ("access-control-allow-origin", "*")];
+        let wrong = expected.iter().find(|(name, value)| self.header_values(name) != [*value])?;
+        Some(format!("the header {} is {:?}", wrong.0, self.header_values(wrong.0)))
     }
 
     /// The body as text, with anything that is not UTF-8 replaced.

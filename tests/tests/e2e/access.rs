@@ -8,12 +8,18 @@ use tests::lab::Lab;
 use tests::matchers::{assert_no_trace, numbers};
 use tests::wait::eventually;
 
-/// The bodies of all v3 requests that name a room, one for each stream that can.
-fn requests_about(room_id: &str) -> [Value; 3] {
+/// The bodies of all v3 requests that name a room, one for each stream and way that can.
+fn requests_about(room_id: &str) -> [Value; 9] {
     [
         json!({"typing": {"room_id": room_id}}),
         json!({"room_members": {"room_id": room_id}}),
         json!({"room_members": {"room_id": room_id, "p": {"since": "1", "limit": 1}}}),
+        json!({"room": {"room_id": room_id}}),
+        json!({"room": {"room_id": [room_id], "earliest_timeline_event_ids": ["$event"]}}),
+        json!({"receipts": {"room_id": room_id}}),
+        json!({"receipts": {"room_id": [room_id]}}),
+        json!({"room_list": {"spaces": [room_id]}}),
+        json!({"room_list": {"p": {"limit": 0}, "spaces": [room_id]}}),
     ]
 }
 

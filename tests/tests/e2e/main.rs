@@ -43,4 +43,6 @@ mod token_life;
 mod typing;
 mod upkeep;
 mod v2_sync;
+mod v3_errors;
+mod worked_session;
 mod writes;

@@ -117,10 +117,14 @@ async fn a8_with_the_database_away_the_error_has_its_form() {
     let Pair { alice, chain, .. } = Pair::meet(&lab).await;
     lab.postgres.stop();
 
-    let reply = alice.sync().send().await;
-    assert_eq!(reply.header_values("access-control-allow-origin"), ["*"]);
-    assert_eq!(reply.header_values("content-type"), ["application/json"]);
-    reply.refused(503, "M_UNKNOWN");
+    let of_v3 = alice.on_new_connections();
+    let of_v3 = of_v3.v3_sync(&json!({"to_device": {}}));
+    let (of_v2, of_v3) = tokio::join!(alice.sync().send(), of_v3.send());
+    for reply in [of_v2, of_v3] {
+        assert_eq!(reply.header_values("access-control-allow-origin"), ["*"]);
+        assert_eq!(reply.header_values("content-type"), ["application/json"]);
+        reply.refused(503, "M_UNKNOWN");
+    }
 
     lab.postgres.start_again().await;
     chain.request().send().await.ok();
