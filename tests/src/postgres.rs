@@ -19,6 +19,7 @@ use crate::wait::eventually;
 pub struct Postgres {
     binaries: PathBuf,
     directory: PathBuf,
+    settings: Vec<String>,
     process: Mutex<Option<Kept>>,
 }
 
@@ -32,8 +33,17 @@ pub struct Database {
 impl Postgres {
     /// Initialises and starts a server, and waits until it accepts connections.
     pub async fn start() -> Self {
-        let directory = paths::scratch("postgres");
-        let postgres = Self { binaries: binaries(), directory, process: Mutex::new(None) };
+        Self::start_with(&[]).await
+    }
+
+    /// [`Postgres::start`] with more settings, each as `name=value`.
+    pub async fn start_with(settings: &[&str]) -> Self {
+        let postgres = Self {
+            binaries: binaries(),
+            directory: paths::scratch("postgres"),
+            settings: settings.iter().map(|&setting| setting.to_owned()).collect(),
+            process: Mutex::new(None),
+        };
         postgres.initialise();
         postgres.launch();
         postgres.accepts_connections().await;
@@ -96,6 +106,7 @@ impl Postgres {
             .arg(&self.directory)
             // The machine does not lose power in these tests, so waiting for the disk would only cost time.
             .args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=300"])
+            .args(self.settings.iter().flat_map(|setting| ["-c", setting]))
             .stdout(log.try_clone().unwrap())
             .stderr(log);
         *self.process.lock().unwrap() = Some(Kept::spawn(&mut command, Signal::Quit));

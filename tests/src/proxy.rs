@@ -98,12 +98,21 @@ impl Proxy {
 
     /// The most memory that the process has ever held, in KiB.
     pub fn peak_memory_kib(&self) -> u64 {
+        self.status_kib("VmHWM:")
+    }
+
+    /// The memory that the process holds now, in KiB.
+    pub fn memory_kib(&self) -> u64 {
+        self.status_kib("VmRSS:")
+    }
+
+    fn status_kib(&self, name: &str) -> u64 {
         let id = self.process.lock().unwrap().as_ref().expect("the proxy is running").id();
         let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
         let line = status
             .lines()
-            .find(|line| line.starts_with("VmHWM:"))
-            .expect("the kernel reports VmHWM");
+            .find(|line| line.starts_with(name))
+            .unwrap_or_else(|| panic!("the kernel reports {name}"));
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
@@ -117,19 +126,14 @@ impl Proxy {
         let mut command = Command::new(paths::syncv3());
         command
             .args(["-server", &self.server, "-db", &self.database.connection_string()])
-            .args([
-                "-port",
-                &self.address(),
-                "-secret",
-                "only for tests",
-                "-log-level",
-                "debug",
-                "-data-dir",
-            ])
+            .args(["-port", &self.address(), "-secret", "only for tests", "-data-dir"])
             .arg(&self.directory)
             .args(&self.flags)
             .stdout(log.try_clone().unwrap())
             .stderr(log);
+        if !self.flags.iter().any(|flag| flag == "-log-level") {
+            command.args(["-log-level", "debug"]);
+        }
         for (name, _value) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("SYNCV3_") {
                 command.env_remove(name);

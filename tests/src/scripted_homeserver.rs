@@ -6,6 +6,7 @@
 
 mod body;
 mod fault;
+mod large_account;
 mod log;
 mod script;
 mod serve;
@@ -18,6 +19,7 @@ use tokio::task::AbortHandle;
 
 pub use self::body::{Canned, Gate};
 pub use self::fault::Fault;
+pub use self::large_account::LargeAccount;
 use self::log::Log;
 pub use self::log::Seen;
 use self::script::Script;

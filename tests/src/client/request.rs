@@ -50,6 +50,8 @@ pub struct Reply {
     pub raw: Bytes,
     /// The body as JSON; `null` where it is none.
     pub json: Value,
+    /// From sending the request to the last byte of the body.
+    pub took: Duration,
     asked: String,
 }
 
@@ -172,11 +174,13 @@ impl Request {
         if let Some(body) = &self.body {
             request = request.body(body.clone());
         }
+        let sent = Instant::now();
         let response = request.send().await?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let raw = response.bytes().await?;
+        let took = sent.elapsed();
         let json = serde_json::from_slice(&raw).unwrap_or_default();
-        let reply = Reply { status, headers, raw, json, asked };
+        let reply = Reply { status, headers, raw, json, took, asked };
         self.shape.check(self.body.as_deref().unwrap_or_default(), &reply);
         Ok(reply)
     }

@@ -21,6 +21,7 @@ mod invites;
 mod look_back;
 mod lost_history;
 mod numbered;
+mod overlap;
 mod passthrough;
 mod poller;
 mod presence;
