@@ -74,6 +74,11 @@ impl Client {
         Self { base: base.to_owned(), ..self.clone() }
     }
 
+    /// The URL of the server that it talks to.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
     /// The same device with connections of its own, for the use in another task.
     #[must_use]
     pub fn on_new_connections(&self) -> Self {

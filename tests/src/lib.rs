@@ -4,8 +4,8 @@
 //! Start reading at [`lab`]: it puts the pieces together. The tests themselves are three binaries. `tests/e2e` has one
 //! file per behaviour and knows the program only by its command line, its HTTP and, where a promise is about what is
 //! stored, its database: nothing here links against `proxy` or `store`. `tests/differential` compares a client of
-//! Synapse with one of the proxy, over random stories. `tests/store` has one file per table family
-//! and calls the store itself, on a real Postgres.
+//! Synapse with one of the proxy, over random stories, and holds the reference client of v3 against Synapse.
+//! `tests/store` has one file per table family and calls the store itself, on a real Postgres.
 //!
 //! Two habits keep the suite honest. Tests wait on conditions with a deadline, never for a fixed time. And every child
 //! process dies with the test process, however that one ends ([`keep`]).

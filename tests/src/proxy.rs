@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use crate::keep::{Kept, Signal};
 use crate::paths;
 use crate::postgres::Database;
-use crate::wait::eventually;
+use crate::wait::{PATIENCE, look_away};
 
 /// A proxy in front of some homeserver. Restarting keeps the port, the database and the secret.
 #[derive(Debug)]
@@ -80,13 +80,14 @@ impl Proxy {
     /// Starts the process again after [`Proxy::kill9`] or [`Proxy::stop`]. Returns when it was started, for those who measure.
     pub async fn start_again(&self) -> Instant {
         let started = self.launch();
-        eventually("the proxy to accept connections", async || {
+        // Not written with `eventually`: its closure would keep this out of tasks.
+        while TcpStream::connect(self.address()).await.is_err() {
             if let Some(status) = self.process.lock().unwrap().as_mut().and_then(Kept::exited) {
                 panic!("the proxy ended with {status}\n{}", self.log_tail());
             }
-            TcpStream::connect(self.address()).await.ok()
-        })
-        .await;
+            assert!(started.elapsed() < PATIENCE, "the proxy does not accept connections");
+            look_away().await;
+        }
         started
     }
 

@@ -1,6 +1,6 @@
-//! Client libraries that nobody here wrote, unmodified, each in a process of its own.
+//! Client libraries that nobody here wrote, unmodified, and our own reference client; each in a process of its own.
 //!
-//! The scripts in `tests/clients` log in and sync by themselves. Beyond that they do as they are told: a command is one
+//! The scripts in `tests/clients` log in and sync by themselves; the reference client is given its token. Beyond that they do as they are told: a command is one
 //! line of JSON, `{"do": "send", …}`, and so is its answer. A command looks at what the client has heard so far, or does
 //! what its user would do. Waiting for what ought to come is done here, with [`RealClient::until`].
 
@@ -13,6 +13,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::{Instant, timeout};
 
+use crate::client::Client;
 use crate::paths;
 use crate::synapse::PASSWORD;
 use crate::wait::{PATIENCE, look_away};
@@ -57,6 +58,19 @@ impl RealClient {
         let mut command = Command::new(node);
         command.arg(client.join("client.js")).args([url, user_id, PASSWORD, device_id]);
         Self::start(&format!("js-sdk of {user_id} on {device_id}"), command).await
+    }
+
+    /// The reference client of sync v3, on the device of `client`, with pages of `limit` rooms. What it must remember it
+    /// keeps in the file `store`: a second client with the same file goes on where the first one stopped, or was killed.
+    pub async fn reference(client: &Client, limit: u64, store: &Path) -> Self {
+        let mut command = Command::new("python3");
+        command
+            .arg(paths::repository().join("docs/reference-client/client.py"))
+            .args(["--url", client.base(), "--token", &client.access_token])
+            .args(["--first", &limit.to_string(), "--drive", "--store"])
+            .arg(store)
+            .env("no_proxy", "*");
+        Self::start(&format!("the reference client of {}", client.user_id), command).await
     }
 
     /// Does a command, and returns its answer.

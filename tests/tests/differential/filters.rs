@@ -31,6 +31,12 @@ impl Filter {
         }))
     }
 
+    /// The same, but with members as they matter.
+    pub(crate) fn lazily(mut self) -> Self {
+        self.0["room"]["state"]["lazy_load_members"] = true.into();
+        self
+    }
+
     /// A random one; `rooms` may be named in it.
     pub(crate) fn random(random: &mut Random, rooms: &[String]) -> Self {
         let mut timeline = json!({"limit": random.between(1, 30)});

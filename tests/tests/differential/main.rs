@@ -4,6 +4,8 @@
 //!
 //! `TEST_SEEDS=200` plays so many stories, `TEST_SEED=17` that one. With `TEST_DIRECT` both devices talk to Synapse: what
 //! fails then is the test itself. What the stories leave out for now stands in [`scope`].
+//!
+//! [`reference`] holds the reference client of sync v3 against Synapse in stories of the same kind.
 #![expect(
     clippy::unwrap_used,
     reason = "in a test a panic is the right answer to anything unexpected"
@@ -15,6 +17,7 @@ mod device;
 mod filters;
 mod model;
 mod proof;
+mod reference;
 mod scope;
 mod truth;
 mod world;
@@ -35,20 +38,44 @@ const SIDE_BY_SIDE: usize = 3;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn e_synapse_and_the_proxy_tell_a_client_the_same() {
-    let lab = Arc::new(Lab::shared().await);
+    let wrong = play_side_by_side(Lab::shared, |seed, lab, others| async move {
+        World::prepare(seed, &lab, &others, None).await.play().await
+    });
+    let wrong = wrong.await;
+    assert!(wrong.is_empty(), "{} stories went wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Plays the stories of all seeds, several at once, in places that `lab` makes. Returns what went wrong.
+async fn play_side_by_side<L, P>(
+    lab: impl Fn() -> L,
+    play: impl Fn(u64, Arc<Lab>, Vec<Client>) -> P + Clone + Send + 'static,
+) -> Vec<String>
+where
+    L: Future<Output = Lab>,
+    P: Future<Output = Result<(), String>> + Send + 'static,
+{
     let seeds = Arc::new(Mutex::new(seeds()));
-    let players: Vec<_> = (0..SIDE_BY_SIDE)
-        .map(|_| tokio::spawn(play_all(Arc::clone(&lab), Arc::clone(&seeds))))
-        .collect();
+    let mut players = Vec::new();
+    for _ in 0..SIDE_BY_SIDE {
+        let lab = Arc::new(lab().await);
+        players.push(tokio::spawn(play_all(lab, Arc::clone(&seeds), play.clone())));
+    }
     let mut wrong = Vec::new();
     for player in players {
         wrong.extend(player.await.unwrap());
     }
-    assert!(wrong.is_empty(), "{} stories went wrong:\n{}", wrong.len(), wrong.join("\n"));
+    wrong
 }
 
 /// Plays stories until there are none left, with the same others in each. Returns what went wrong.
-async fn play_all(lab: Arc<Lab>, seeds: Arc<Mutex<VecDeque<u64>>>) -> Vec<String> {
+async fn play_all<P>(
+    lab: Arc<Lab>,
+    seeds: Arc<Mutex<VecDeque<u64>>>,
+    play: impl Fn(u64, Arc<Lab>, Vec<Client>) -> P,
+) -> Vec<String>
+where
+    P: Future<Output = Result<(), String>> + Send + 'static,
+{
     let mut others: Vec<Client> = Vec::new();
     for name in ["bob", "carol"] {
         others.push(lab.user_on_synapse(name).await);
@@ -56,9 +83,7 @@ async fn play_all(lab: Arc<Lab>, seeds: Arc<Mutex<VecDeque<u64>>>) -> Vec<String
     let mut wrong = Vec::new();
     loop {
         let Some(seed) = seeds.lock().unwrap().pop_front() else { return wrong };
-        let (lab, others) = (Arc::clone(&lab), others.clone());
-        let story =
-            tokio::spawn(async move { World::prepare(seed, &lab, &others).await.play().await });
+        let story = tokio::spawn(play(seed, Arc::clone(&lab), others.clone()));
         let began = Instant::now();
         let outcome =
             story.await.unwrap_or_else(|_| Err(format!("seed {seed}: a panic, see above")));

@@ -50,6 +50,11 @@ impl Truth {
         self.ignored.insert(user_id.to_owned());
     }
 
+    /// Whom the user ever ignored.
+    pub(crate) const fn ignored(&self) -> &BTreeSet<String> {
+        &self.ignored
+    }
+
     /// A room's events as a filter shows them, but for those of users who were ever ignored.
     pub(crate) fn shown(&self, room_id: &str, filter: &Filter) -> Vec<&str> {
         let events = self.rooms.get(room_id).into_iter().flatten();

@@ -22,7 +22,7 @@ const ACTIONS: u64 = 25;
 /// How long the devices may take to hear all of it.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The account data that marks the end.
-const MARKER: &str = "org.test.marker";
+pub(crate) const MARKER: &str = "org.test.marker";
 /// The to-device message that marks the end.
 const LAST_MESSAGE: u64 = 1_000_000;
 
@@ -47,7 +47,7 @@ pub(crate) struct World {
     pub(crate) bans: BTreeSet<(String, String)>,
     filter: Filter,
     pub(crate) truth: Truth,
-    rejoined: BTreeSet<String>,
+    pub(crate) rejoined: BTreeSet<String>,
     /// Both devices begin with the story and never forget anything.
     steady: bool,
     story: Vec<String>,
@@ -65,8 +65,13 @@ pub(crate) struct Message {
 }
 
 impl World {
-    /// The user logs in everywhere, and the others make rooms.
-    pub(crate) async fn prepare(seed: u64, lab: &Lab, others: &[Client]) -> Self {
+    /// The user logs in everywhere, and the others make rooms. Without a filter, a random one is in force.
+    pub(crate) async fn prepare(
+        seed: u64,
+        lab: &Lab,
+        others: &[Client],
+        filter: Option<Filter>,
+    ) -> Self {
         let mut random = Random::seeded(seed);
         let me = lab.user("me").await;
         let me_at_synapse = lab.past_proxy(&lab.second_device(&me).await);
@@ -87,7 +92,7 @@ impl World {
             }
             rooms.push(room_id);
         }
-        let filter = Filter::random(&mut random, &rooms);
+        let filter = filter.unwrap_or_else(|| Filter::random(&mut random, &rooms));
         let inline = random.coin();
         let steady = random.coin();
         Self {
@@ -138,7 +143,7 @@ impl World {
     }
 
     /// The observer looks, so that nothing is ever missing from what it knows.
-    async fn observe(&mut self) {
+    pub(crate) async fn observe(&mut self) {
         let before = self.observer.model.clone();
         let known = self.observer.heard.len();
         self.observer.sync(false).await;
@@ -170,8 +175,8 @@ impl World {
     }
 
     /// Nothing happens any more, and everybody hears of all that has happened.
-    async fn settle(&mut self) -> Result<(), String> {
-        let marker = json!({"n": self.count});
+    pub(crate) async fn settle(&mut self) -> Result<(), String> {
+        let marker = self.marker();
         let me = self.direct.client.clone();
         let joined: Vec<String> =
             self.observer.model.in_section("join").into_iter().map(str::to_owned).collect();
@@ -214,6 +219,11 @@ impl World {
             device.sync(false).await;
         }
         Ok(())
+    }
+
+    /// What is in the account data that marks the end.
+    pub(crate) fn marker(&self) -> Value {
+        json!({"n": self.count})
     }
 
     async fn judge(&mut self) -> Vec<String> {
