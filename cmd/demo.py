@@ -28,6 +28,8 @@ SHARED_SECRET = secrets.token_hex(16)
 HTTP = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 START_LIMIT = 120
 STOP_LIMIT = 30
+# Lines of a reply that are shown: the account data of a new user has hundreds, its push rules.
+SHOWN_LINES = 120
 
 
 class Failure(Exception):
@@ -77,9 +79,16 @@ def run(arguments, directory, processes):
     room_id = furnish(alice, bob)
 
     streams = {
-        "typing": {"room_id": room_id},
-        "to_device": {"limit": 10},
+        "room_list": {"p": {"limit": 10}},
+        "room": {"room_id": room_id, "timeline_limit": 2},
         "room_members": {"room_id": room_id, "p": {"limit": 10, "sort": "by_name"}},
+        "typing": {"room_id": room_id},
+        "receipts": {"room_id": room_id},
+        "invites": {},
+        "account_data": {},
+        "presence": {},
+        "to_device": {"limit": 10},
+        "e2ee": {},
     }
     curls = [show_first_sync(alice, stream, parameters) for stream, parameters in streams.items()]
 
@@ -244,13 +253,15 @@ def password_of(name):
 
 
 def furnish(alice, bob):
-    """A shared room with some messages, bob typing in it, and a to-device message of his for alice."""
+    """A shared room with some messages, which bob has read and types in; an invite and a to-device message of his."""
     room = {"name": "The demo", "preset": "private_chat", "invite": [bob.user_id]}
     room_id = alice.ask("POST", "/createRoom", room)["room_id"]
     path = f"/rooms/{quoted(room_id)}"
     bob.ask("POST", f"{path}/join", {})
     for number, (user, text) in enumerate([(alice, "Hello Bob"), (bob, "Hello Alice"), (alice, "How fast!")]):
-        user.ask("PUT", f"{path}/send/m.room.message/demo{number}", {"msgtype": "m.text", "body": text})
+        sent = user.ask("PUT", f"{path}/send/m.room.message/demo{number}", {"msgtype": "m.text", "body": text})
+    bob.ask("POST", f"{path}/receipt/m.read/{quoted(sent['event_id'])}", {})
+    bob.ask("POST", "/createRoom", {"name": "The next demo", "preset": "private_chat", "invite": [alice.user_id]})
     greeting = {"messages": {alice.user_id: {alice.device_id: {"body": "for this device alone"}}}}
     bob.ask("PUT", "/sendToDevice/org.example.greeting/demo", greeting)
     bob.ask("PUT", f"{path}/typing/{quoted(bob.user_id)}", {"typing": True, "timeout": 60_000})
@@ -267,7 +278,10 @@ def show_first_sync(user, stream, parameters):
     print(f"\n── first sync of `{stream}` " + "─" * (60 - len(stream)))
     print(f"POST {path}\n{pretty(body)}")
     reply = request("POST", f"{user.server}{path}", body, user.token)
-    print(f"\n200 OK\n{pretty(reply)}", flush=True)
+    lines = pretty(reply).splitlines()
+    print("\n200 OK", *lines[:SHOWN_LINES], sep="\n", flush=True)
+    if len(lines) > SHOWN_LINES:
+        print(f"… and {len(lines) - SHOWN_LINES} lines more", flush=True)
     if stream not in reply:
         raise Failure(f"the reply lacks the stream `{stream}`")
     query = urllib.parse.urlencode({"since": reply["next"], "timeout": 30_000})

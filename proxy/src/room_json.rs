@@ -68,7 +68,16 @@ impl<'a> EventWriter<'a> {
     /// Writes a timeline.
     pub(crate) fn timeline(&self, timeline: &TimelineView, out: &mut Vec<u8>) {
         let mut object = ObjectWriter::new(out);
-        write_list(&timeline.events, object.key("events"), |(event, _), out| {
+        self.timeline_events(timeline, object.key("events"));
+        let limited: &[u8] = if timeline.limited { b"true" } else { b"false" };
+        object.raw("limited", limited);
+        json::write_string(&self.prev_batch(timeline), object.key("prev_batch"));
+        object.end();
+    }
+
+    /// Writes the list of a timeline's events.
+    pub(crate) fn timeline_events(&self, timeline: &TimelineView, out: &mut Vec<u8>) {
+        write_list(&timeline.events, out, |(event, _), out| {
             let unsigned = Unsigned {
                 stored: event.unsigned.as_deref(),
                 age: event.age_ts.map(|age_ts| self.now.saturating_sub(age_ts).max(0)),
@@ -77,10 +86,6 @@ impl<'a> EventWriter<'a> {
             };
             self.event(&event.body, unsigned, out);
         });
-        let limited: &[u8] = if timeline.limited { b"true" } else { b"false" };
-        object.raw("limited", limited);
-        json::write_string(&self.prev_batch(timeline), object.key("prev_batch"));
-        object.end();
     }
 
     /// Writes the list of state events.
@@ -96,7 +101,7 @@ impl<'a> EventWriter<'a> {
     }
 
     /// The token from which `/messages` goes back from the start of a timeline.
-    fn prev_batch(&self, timeline: &TimelineView) -> String {
+    pub(crate) fn prev_batch(&self, timeline: &TimelineView) -> String {
         if let Some(theirs) = &timeline.upstream_start {
             return theirs.clone();
         }

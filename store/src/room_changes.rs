@@ -14,6 +14,8 @@ pub struct RoomChange {
     pub room: ChangedRoom,
     /// The last poll that brought events of its timeline, or a gap in it.
     pub stirred: Option<Position>,
+    /// Whether a poll found the user outside of it.
+    pub was_out: bool,
     /// Whether its unread counts changed.
     pub counted: bool,
     /// The polls in which upstream counted something in it, oldest first.
@@ -24,7 +26,8 @@ pub struct RoomChange {
 macro_rules! change_columns {
     () => {
         concat!(
-            "SELECT g.newly_joined, g.cut, g.stirred, g.counted, g.notified, g.section_after,
+            "SELECT g.newly_joined, g.cut, g.stirred, g.was_out, g.counted, g.notified,
+                g.section_after,
                 p.section AS section_before, ",
             head_columns!(),
             " FROM (
@@ -33,6 +36,7 @@ macro_rules! change_columns {
                     BOOL_OR(newly_joined) AS newly_joined,
                     MAX(pos) FILTER (WHERE limited OR newly_joined) AS cut,
                     MAX(pos) FILTER (WHERE timeline_len > 0 OR limited) AS stirred,
+                    BOOL_OR(section <> 0) AS was_out,
                     BOOL_OR(counted) AS counted,
                     ARRAY_AGG(pos ORDER BY pos) FILTER (WHERE notifies) AS notified,
                     (ARRAY_AGG(section ORDER BY pos DESC))[1] AS section_after
@@ -118,6 +122,7 @@ fn change_of(row: &Row) -> Result<RoomChange, Error> {
             cut: row.get::<_, Option<i64>>("cut").map(Position),
         },
         stirred: row.get::<_, Option<i64>>("stirred").map(Position),
+        was_out: row.get("was_out"),
         counted: row.get("counted"),
         notified: row
             .get::<_, Option<Vec<i64>>>("notified")

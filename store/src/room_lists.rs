@@ -7,7 +7,7 @@ use tokio_postgres::Row;
 use crate::{
     AccountId, Error, Position, RoomNid, Section, Store,
     ids::NO_ROOM,
-    room_heads::{bytes_of, now},
+    room_heads::{bytes_of, ids_of_many, now},
     tx::Tx,
 };
 
@@ -28,8 +28,6 @@ pub struct ListedRoom {
     pub highlight_count: i64,
     /// `unread_thread_notifications`, a JSON object.
     pub thread_counts: Option<Bytes>,
-    /// The last poll that mentioned it. 0 if not known.
-    pub pos: Position,
 }
 
 /// Rooms of an account, and what its user calls direct, all as of one poll.
@@ -43,12 +41,10 @@ pub struct RoomList {
     pub direct: Option<(Bytes, Position)>,
 }
 
-/// The columns of a [`ListedRoom`], of `account_rooms h`.
-// The room ID is looked up row by row: joined, a long list of rooms makes Postgres read through everybody's.
+/// The columns of a [`ListedRoom`] but for its ID, of `account_rooms h`.
 macro_rules! listed_columns {
     () => {
         "h.room_nid,
-        (SELECT r.room_id FROM rooms r WHERE r.room_nid = h.room_nid) AS room_id,
         CASE WHEN h.forgotten THEN 3::SMALLINT ELSE h.section END AS section,
         h.recency, h.notification_count, h.highlight_count, h.thread_counts"
     };
@@ -63,17 +59,19 @@ impl Store {
             .query(
                 concat!(
                     "-- room_lists::room_list
-                    SELECT ",
+                    WITH h AS MATERIALIZED (
+                        SELECT ",
                     listed_columns!(),
-                    ", COALESCE((
-                        SELECT u.pos
-                        FROM room_updates u
-                        WHERE u.account_id = h.account_id AND u.room_nid = h.room_nid
-                        ORDER BY u.pos DESC
-                        LIMIT 1
-                    ), 0) AS pos
-                    FROM account_rooms h
-                    WHERE h.account_id = $1 AND h.section = ANY('{0,1,2}') AND NOT h.forgotten"
+                    " FROM account_rooms h
+                        WHERE h.account_id = $1 AND h.section = ANY('{0,1,2}') AND NOT h.forgotten
+                    ),
+                    ",
+                    ids_of_many!(),
+                    "
+                    SELECT h.room_nid, r.room_id, h.section, h.recency, h.notification_count, h.highlight_count,
+                        h.thread_counts
+                    FROM h
+                    JOIN named r ON r.room_nid = h.room_nid"
                 ),
                 &[&account_id.0],
             )
@@ -96,14 +94,13 @@ impl Store {
             .query(
                 concat!(
                     "-- room_lists::room_list_changes
-                    SELECT ",
+                    SELECT
+                        (SELECT r.room_id FROM rooms r WHERE r.room_nid = h.room_nid) AS room_id, ",
                     listed_columns!(),
-                    ", u.pos
-                    FROM (
-                        SELECT room_nid, MAX(pos) AS pos
+                    " FROM (
+                        SELECT DISTINCT room_nid
                         FROM room_updates
                         WHERE account_id = $1 AND pos > $2
-                        GROUP BY room_nid
                     ) u
                     CROSS JOIN LATERAL (
                         SELECT room_nid, section, forgotten, recency,
@@ -150,6 +147,5 @@ fn listed(row: &Row) -> Result<ListedRoom, Error> {
         notification_count: row.get("notification_count"),
         highlight_count: row.get("highlight_count"),
         thread_counts: bytes_of(row, "thread_counts"),
-        pos: Position(row.get("pos")),
     })
 }

@@ -49,10 +49,16 @@ impl Store {
                     SELECT DISTINCT ON (c.room_nid, c.event_type, c.state_key)
                         c.room_nid, c.event_type, c.state_key, c.old_body_id, c.old_unsigned
                     FROM UNNEST($2::BIGINT[], $3::BIGINT[], $4::INTEGER[]) AS t (room_nid, pos, ord)
-                    JOIN state_changes c
-                        ON c.account_id = $1
-                        AND c.room_nid = t.room_nid
-                        AND (c.pos, c.ord) >= (t.pos, t.ord)
+                    CROSS JOIN LATERAL (
+                        SELECT room_nid, pos, ord, event_type, state_key, old_body_id, old_unsigned
+                        FROM state_changes
+                        WHERE account_id = $1
+                            AND room_nid = t.room_nid
+                            AND (pos, ord) >= (t.pos, t.ord)
+                            AND t.pos <= (SELECT a.pos FROM accounts a WHERE a.account_id = $1)
+                        -- Keeps the planner from reading all changes of the account.
+                        OFFSET 0
+                    ) c
                     WHERE c.event_type = ANY($5)
                         OR (c.event_type, c.state_key) IN (
                             SELECT k.event_type, k.state_key
@@ -103,7 +109,12 @@ impl Store {
                 SELECT s.room_nid, s.event_type, s.state_key, s.unsigned, b.body,
                     (SELECT y.body FROM event_bodies y WHERE y.body_id = b.redacted_by) AS redacted_because
                 FROM state s
-                JOIN event_bodies b ON b.body_id = s.body_id
+                CROSS JOIN LATERAL (
+                    SELECT body, redacted_by
+                    FROM event_bodies
+                    WHERE body_id = s.body_id
+                    LIMIT 1
+                ) b
                 ORDER BY s.room_nid, s.event_type, s.state_key",
                 &[
                     &account_id.0,

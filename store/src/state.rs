@@ -1,7 +1,11 @@
 //! Tables `room_state` and `state_changes`, read: the state of rooms at any retained place.
 //!
 //! The state at a place is the head with every change at or after the place undone. Both are read in
-//! one snapshot, so a poll stored in between can do no harm.
+//! one snapshot, so a poll stored in between can do no harm. Where the place is after the last poll (`accounts.pos`), as it
+//! mostly is, there is nothing to undo, and changes are not looked for.
+//!
+//! All is looked up row by row (`LATERAL` with `LIMIT 1` or `OFFSET 0`): joined, a list of rooms can make Postgres read its
+//! way through the account, and through everybody's bodies.
 
 use std::collections::HashMap;
 
@@ -65,26 +69,36 @@ impl Store {
                         SELECT DISTINCT ON (c.room_nid, c.event_type, c.state_key)
                             c.room_nid, c.event_type, c.state_key, c.old_body_id, c.old_unsigned
                         FROM UNNEST($2::BIGINT[], $3::BIGINT[], $4::INTEGER[]) AS t (room_nid, pos, ord)
-                        JOIN state_changes c
-                            ON c.account_id = $1
-                            AND c.room_nid = t.room_nid
-                            AND (c.pos, c.ord) >= (t.pos, t.ord)
-                        WHERE $5 OR c.event_type <> 'm.room.member'
+                        CROSS JOIN LATERAL (
+                            SELECT room_nid, pos, ord, event_type, state_key, old_body_id, old_unsigned
+                            FROM state_changes
+                            WHERE account_id = $1
+                                AND room_nid = t.room_nid
+                                AND (pos, ord) >= (t.pos, t.ord)
+                                AND t.pos <= (SELECT a.pos FROM accounts a WHERE a.account_id = $1)
+                                AND ($5 OR event_type <> 'm.room.member')
+                            OFFSET 0
+                        ) c
                         ORDER BY c.room_nid, c.event_type, c.state_key, c.pos, c.ord
                     ),
                     state AS (
                         SELECT s.room_nid, s.event_type, s.state_key, s.body_id, s.unsigned
-                        FROM room_state s
-                        WHERE s.account_id = $1
-                            AND s.room_nid = ANY($2)
-                            AND ($5 OR s.event_type <> 'm.room.member')
-                            AND NOT EXISTS (
-                                SELECT 1
-                                FROM undone u
-                                WHERE u.room_nid = s.room_nid
-                                    AND u.event_type = s.event_type
-                                    AND u.state_key = s.state_key
-                            )
+                        FROM UNNEST($2::BIGINT[]) AS t (room_nid)
+                        CROSS JOIN LATERAL (
+                            SELECT room_nid, event_type, state_key, body_id, unsigned
+                            FROM room_state
+                            WHERE account_id = $1
+                                AND room_nid = t.room_nid
+                                AND ($5 OR event_type <> 'm.room.member')
+                            OFFSET 0
+                        ) s
+                        WHERE NOT EXISTS (
+                            SELECT 1
+                            FROM undone u
+                            WHERE u.room_nid = s.room_nid
+                                AND u.event_type = s.event_type
+                                AND u.state_key = s.state_key
+                        )
                         UNION ALL
                         SELECT room_nid, event_type, state_key, old_body_id, old_unsigned
                         FROM undone
@@ -93,7 +107,12 @@ impl Store {
                     SELECT s.room_nid, s.event_type, s.state_key, s.unsigned, b.body,
                         (SELECT y.body FROM event_bodies y WHERE y.body_id = b.redacted_by) AS redacted_because
                     FROM state s
-                    JOIN event_bodies b ON b.body_id = s.body_id",
+                    CROSS JOIN LATERAL (
+                        SELECT body, redacted_by
+                        FROM event_bodies
+                        WHERE body_id = s.body_id
+                        LIMIT 1
+                    ) b",
                     &[
                         &account_id.0,
                         &places.nids,
@@ -120,11 +139,15 @@ impl Store {
                         SELECT DISTINCT t.room_nid, t.at_pos, t.at_ord, c.event_type, c.state_key
                         FROM UNNEST($2::BIGINT[], $3::BIGINT[], $4::INTEGER[], $5::BIGINT[], $6::INTEGER[])
                             AS t (room_nid, at_pos, at_ord, since_pos, since_ord)
-                        JOIN state_changes c
-                            ON c.account_id = $1
-                            AND c.room_nid = t.room_nid
-                            AND (c.pos, c.ord) >= (t.since_pos, t.since_ord)
-                            AND (c.pos, c.ord) < (t.at_pos, t.at_ord)
+                        CROSS JOIN LATERAL (
+                            SELECT event_type, state_key
+                            FROM state_changes
+                            WHERE account_id = $1
+                                AND room_nid = t.room_nid
+                                AND (pos, ord) >= (t.since_pos, t.since_ord)
+                                AND (pos, ord) < (t.at_pos, t.at_ord)
+                            OFFSET 0
+                        ) c
                     ) k
                     LEFT JOIN LATERAL (
                         SELECT TRUE AS known, old_body_id, old_unsigned
@@ -134,16 +157,25 @@ impl Store {
                             AND (c.pos, c.ord) >= (k.at_pos, k.at_ord)
                             AND c.event_type = k.event_type
                             AND c.state_key = k.state_key
+                            AND k.at_pos <= (SELECT a.pos FROM accounts a WHERE a.account_id = $1)
                         ORDER BY c.pos, c.ord
                         LIMIT 1
                     ) u ON TRUE
-                    LEFT JOIN room_state s
-                        ON s.account_id = $1
-                        AND s.room_nid = k.room_nid
-                        AND s.event_type = k.event_type
-                        AND s.state_key = k.state_key
-                    JOIN event_bodies b
-                        ON b.body_id = CASE WHEN u.known THEN u.old_body_id ELSE s.body_id END
+                    LEFT JOIN LATERAL (
+                        SELECT h.body_id, h.unsigned
+                        FROM room_state h
+                        WHERE h.account_id = $1
+                            AND h.room_nid = k.room_nid
+                            AND h.event_type = k.event_type
+                            AND h.state_key = k.state_key
+                        LIMIT 1
+                    ) s ON TRUE
+                    CROSS JOIN LATERAL (
+                        SELECT e.body, e.redacted_by
+                        FROM event_bodies e
+                        WHERE e.body_id = CASE WHEN u.known THEN u.old_body_id ELSE s.body_id END
+                        LIMIT 1
+                    ) b
                     WHERE $7 OR k.event_type <> 'm.room.member'",
                     &[
                         &account_id.0,
@@ -186,52 +218,7 @@ impl Store {
                         AND (c.pos, c.ord) >= (t.pos, t.ord)
                         AND c.event_type = 'm.room.member'
                         AND c.state_key = t.user_id
-                    ORDER BY c.pos, c.ord
-                    LIMIT 1
-                ) u ON TRUE
-                LEFT JOIN room_state s
-                    ON s.account_id = $1
-                    AND s.room_nid = t.room_nid
-                    AND s.event_type = 'm.room.member'
-                    AND s.state_key = t.user_id
-                JOIN event_bodies b
-                    ON b.body_id = CASE WHEN u.known THEN u.old_body_id ELSE s.body_id END",
-                &[&account_id.0, &places.nids, &places.pos, &places.ord, &users],
-            )
-            .await?;
-        let mut states = HashMap::new();
-        collect(&mut states, &rows);
-        Ok(states)
-    }
-
-    /// The state events of these types with an empty state key, each room at its own place. What else a room's state holds
-    /// is not read.
-    pub async fn values_at(
-        &self,
-        account_id: AccountId,
-        rooms: &[(RoomNid, Place)],
-        event_types: &[&str],
-    ) -> Result<HashMap<RoomNid, Vec<StateEvent>>, Error> {
-        let places = Places::of(rooms.iter().copied());
-        // Each looked up on its own (`LIMIT 1`): joined, many rooms make Postgres read through the account, and through
-        // everybody's bodies.
-        let rows = self
-            .query(
-                "state::values_at",
-                "-- state::values_at
-                SELECT t.room_nid, k.event_type, '' AS state_key, b.body,
-                    CASE WHEN u.known THEN u.old_unsigned ELSE s.unsigned END AS unsigned,
-                    (SELECT y.body FROM event_bodies y WHERE y.body_id = b.redacted_by) AS redacted_because
-                FROM UNNEST($2::BIGINT[], $3::BIGINT[], $4::INTEGER[]) AS t (room_nid, pos, ord)
-                CROSS JOIN UNNEST($5::TEXT[]) AS k (event_type)
-                LEFT JOIN LATERAL (
-                    SELECT TRUE AS known, c.old_body_id, c.old_unsigned
-                    FROM state_changes c
-                    WHERE c.account_id = $1
-                        AND c.room_nid = t.room_nid
-                        AND (c.pos, c.ord) >= (t.pos, t.ord)
-                        AND c.event_type = k.event_type
-                        AND c.state_key = ''
+                        AND t.pos <= (SELECT a.pos FROM accounts a WHERE a.account_id = $1)
                     ORDER BY c.pos, c.ord
                     LIMIT 1
                 ) u ON TRUE
@@ -240,8 +227,8 @@ impl Store {
                     FROM room_state h
                     WHERE h.account_id = $1
                         AND h.room_nid = t.room_nid
-                        AND h.event_type = k.event_type
-                        AND h.state_key = ''
+                        AND h.event_type = 'm.room.member'
+                        AND h.state_key = t.user_id
                     LIMIT 1
                 ) s ON TRUE
                 CROSS JOIN LATERAL (
@@ -250,7 +237,7 @@ impl Store {
                     WHERE e.body_id = CASE WHEN u.known THEN u.old_body_id ELSE s.body_id END
                     LIMIT 1
                 ) b",
-                &[&account_id.0, &places.nids, &places.pos, &places.ord, &event_types],
+                &[&account_id.0, &places.nids, &places.pos, &places.ord, &users],
             )
             .await?;
         let mut states = HashMap::new();

@@ -92,7 +92,12 @@ impl Store {
                     ORDER BY pos DESC, ord DESC
                     LIMIT $7
                 ) e
-                JOIN event_bodies b ON b.body_id = e.body_id
+                CROSS JOIN LATERAL (
+                    SELECT event_id, body, redacted_by
+                    FROM event_bodies
+                    WHERE body_id = e.body_id
+                    LIMIT 1
+                ) b
                 LEFT JOIN transaction_ids x
                     ON x.account_id = $1 AND x.device_nid = $2 AND x.event_id = b.event_id
                 ORDER BY e.room_nid, e.pos DESC, e.ord DESC",

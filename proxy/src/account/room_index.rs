@@ -109,14 +109,12 @@ struct Entry {
     room: IndexedRoom,
     /// What its name is sorted by, worked out once.
     name_key: NameKey,
-    /// The last poll that mentioned it: nothing about it, but for `m.direct`, has changed since.
-    pos: Position,
 }
 
 impl Entry {
-    fn new(room: IndexedRoom, pos: Position) -> Self {
+    fn new(room: IndexedRoom) -> Self {
         let name = room.facts.as_ref().map_or("", |facts| facts.name.as_str());
-        Self { name_key: NameKey::of(name), room, pos }
+        Self { name_key: NameKey::of(name), room }
     }
 }
 
@@ -129,7 +127,7 @@ struct Changes {
     rooms: Vec<ListedRoom>,
     /// The rooms that are direct, if that changed.
     direct: Option<DirectRooms>,
-    /// What is now known of rooms. `changed` is not.
+    /// What is now known of rooms, dated as of then.
     facts: HashMap<RoomNid, Facts>,
 }
 
@@ -160,6 +158,12 @@ impl RoomIndex {
         let order = self.orders.iter().find(|known| known.by() == order);
         let entries = order.map_or(&[][..], |order| order.section(section));
         entries.iter().map(|entry| &entry.room)
+    }
+
+    /// Whether an order by name has two rooms as equal.
+    pub(crate) fn are_called_alike(&self, one: RoomNid, other: RoomNid) -> bool {
+        let key = |room_nid| self.rooms.get(&room_nid).map(|entry| &entry.name_key);
+        key(one) == key(other)
     }
 
     /// The rooms whose `is_dm` changed after a poll, as far as is known.
@@ -193,7 +197,7 @@ impl RoomIndex {
             is_dm: self.direct.contains(&listed.room_id),
             dm_changed: known.map_or(self.direct.pos, |known| known.dm_changed),
             facts: match facts {
-                Some(facts) => Some(dated(facts, known_facts, listed.pos)),
+                Some(facts) => Some(dated(facts, known_facts)),
                 None => known_facts,
             },
             room_id: known
@@ -207,17 +211,15 @@ impl RoomIndex {
                 listed.thread_counts.as_deref(),
             ),
         };
-        self.replace(nid, Some(Entry::new(room, listed.pos)));
+        self.replace(nid, Some(Entry::new(room)));
     }
 
     /// Takes in the facts of all rooms, which had none before.
     fn add_facts(&mut self, facts: HashMap<RoomNid, Facts>) {
         for (nid, facts) in facts {
             if let Some(known) = self.rooms.get(&nid) {
-                let pos = known.pos;
-                let facts = Some(dated(facts, None, pos));
-                let room = IndexedRoom { facts, ..known.room.clone() };
-                self.replace(nid, Some(Entry::new(room, pos)));
+                let room = IndexedRoom { facts: Some(facts), ..known.room.clone() };
+                self.replace(nid, Some(Entry::new(room)));
             }
         }
         self.has_facts = true;
@@ -231,7 +233,7 @@ impl RoomIndex {
         let changed = other.map(|entry| {
             let is_dm = !entry.room.is_dm;
             let room = IndexedRoom { is_dm, dm_changed: direct.pos, ..entry.room.clone() };
-            (room.room_nid, Entry::new(room, entry.pos))
+            (room.room_nid, Entry::new(room))
         });
         for (nid, entry) in changed.collect::<Vec<_>>() {
             self.replace(nid, Some(entry));
@@ -270,13 +272,12 @@ impl RoomIndex {
     }
 }
 
-/// Facts as a poll left them: unless they are those that were known, it changed them.
-fn dated(facts: Facts, known: Option<Facts>, pos: Position) -> Facts {
-    let facts = Facts { changed: known.as_ref().map_or(pos, |known| known.changed), ..facts };
-    match known {
-        Some(known) if known != facts => Facts { changed: pos, ..facts },
-        _ => facts,
-    }
+/// Facts as they are now: unless they are those that were known, they have changed.
+fn dated(facts: Facts, known: Option<Facts>) -> Facts {
+    let Some(known) = known else { return facts };
+    let changed = facts.changed;
+    let facts = Facts { changed: known.changed, ..facts };
+    if facts == known { known } else { Facts { changed, ..facts } }
 }
 
 /// The index of an account, once somebody has asked for it.
@@ -319,6 +320,15 @@ impl SharedRoomIndex {
             held.sort(order);
         }
         Ok(Arc::clone(&held.index))
+    }
+
+    /// The user has forgotten a room, of which the homeserver may say nothing more: an invite is listed no longer.
+    pub(crate) async fn forget(&self, room: RoomNid) {
+        if let Some(held) = &mut *self.0.lock().await
+            && held.index.get(room).is_some_and(|room| room.section != Section::Join)
+        {
+            Arc::make_mut(&mut held.index).replace(room, None);
+        }
     }
 
     /// Drops an index that no client has looked at for long.

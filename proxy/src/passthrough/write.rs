@@ -118,6 +118,7 @@ async fn keep(
         Kept::Forgotten(room_id) => {
             if let Some(room_nid) = state.store.room_nid(room_id).await? {
                 state.store.forget_room(account_id, room_nid).await?;
+                account.room_index.forget(room_nid).await;
             }
         }
         Kept::KeyCounts => {

@@ -96,9 +96,14 @@ impl Request {
         self.wanted.iter().any(|wanted| wanted.subscription.asks_for_page())
     }
 
-    /// The streams with news from a source.
+    /// The streams to ask when there is news from a source. If one of them tells of the account as well, so do all that
+    /// tell of it: its answer would be of a later moment than the others were asked for.
     pub(crate) fn fed_by(&self, source: Source) -> Vec<&Wanted> {
-        self.wanted.iter().filter(|wanted| wanted.stream.is_fed_by(source)).collect()
+        let fed = |wanted: &&Wanted| wanted.stream.is_fed_by(source);
+        let of_account = |wanted: &&Wanted| wanted.stream.is_fed_by(Source::Account);
+        let tells_of_account = self.wanted.iter().filter(fed).any(|wanted| of_account(&wanted));
+        let due = |wanted: &&Wanted| fed(wanted) || (tells_of_account && of_account(wanted));
+        self.wanted.iter().filter(due).collect()
     }
 }
 

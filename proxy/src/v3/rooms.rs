@@ -37,6 +37,11 @@ impl Rooms {
         head.ok_or_else(|| forbidden(room_id))
     }
 
+    /// Whether the user has left one of them.
+    pub(crate) fn has_left_ones(&self) -> bool {
+        self.0.values().any(|head| head.section != Section::Join)
+    }
+
     /// A room as it stood when it was looked up, whether or not the user has left it by then.
     pub(crate) fn even_left(&self, room_id: &str) -> Result<&RoomHead, Error> {
         self.0.get(room_id).ok_or_else(|| forbidden(room_id))

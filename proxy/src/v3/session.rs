@@ -35,7 +35,7 @@ pub(crate) struct Session {
     pub(crate) places: Places,
     /// The sets that the places name, and the pages that are asked for.
     pub(crate) sets: Sets,
-    /// The sets that the pages which are asked for are cut from.
+    /// The sets that the pages which are asked for are cut from, and where there are such, those of the token.
     pages: Vec<SetId>,
     /// Those that are to be kept with the reply.
     new_sets: Vec<NewRoomSet>,
@@ -114,6 +114,10 @@ impl Session {
         let Some(stored) = &self.stored else { return Ok(()) };
         let placed = self.placed();
         self.pages = request.wanted.iter().filter_map(|it| it.subscription.page_set()).collect();
+        if !self.pages.is_empty() {
+            // Pages are read from one token, as many as the client likes: it must not age by that.
+            self.pages.extend(&placed);
+        }
         let ids: Vec<&[u8]> = placed.iter().chain(&self.pages).map(SetId::as_bytes).collect();
         if ids.is_empty() {
             return Ok(());

@@ -104,11 +104,12 @@ async fn run(state: &Arc<State>, requester: &Requester, call: &Call) -> Result<O
     if let Some(refusal) = first.refusal {
         return Err(refusal);
     }
+    let lost = first.lost;
     let mut answers = take(first.answers, &mut session);
 
     session.acknowledge(state, requester).await?;
     let changed = session.adopt(state, requester, &request).await?;
-    let at_once = changed || request.asks_for_page();
+    let at_once = changed || lost || request.asks_for_page();
     while answers.is_empty() && !at_once {
         due = match waiting.next().await {
             Woken::By(source) => request.fed_by(source),
@@ -119,7 +120,7 @@ async fn run(state: &Arc<State>, requester: &Requester, call: &Call) -> Result<O
         answers = take(seen.answers, &mut session);
         // The user left a room while the request waited. It was good when it came, and has been acted
         // upon: it ends like one whose time is up, and the next one is refused.
-        if seen.refusal.is_some() {
+        if seen.refusal.is_some() || seen.lost {
             break;
         }
     }
@@ -132,6 +133,8 @@ struct Seen<'a> {
     answers: Vec<(&'a Wanted, Answer)>,
     /// The user is not in a room that a stream names.
     refusal: Option<Error>,
+    /// Nor in one that is let in for a last time: there is nothing more to wait for.
+    lost: bool,
 }
 
 /// Looks at the account, and asks streams what they have to say.
@@ -149,6 +152,7 @@ async fn look<'a>(
         }
         opened => opened?,
     };
+    seen.lost = view.rooms.has_left_ones();
     for wanted in due {
         let place = session.places.get(wanted.stream.number());
         match wanted.subscription.answer(&view, place).await {

@@ -42,6 +42,15 @@ pub(crate) struct Hero {
     pub(crate) avatar_url: Option<String>,
 }
 
+/// Whether avatars are asked for: what rooms are sorted and filtered by has none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Avatars {
+    /// They are.
+    Wanted,
+    /// `avatar_url` stays empty, and their events are not read.
+    LeftOut,
+}
+
 /// What lists show of these rooms as of the poll `at`. What polls replace without a trace (heroes, counts of members,
 /// tags) may be newer.
 pub(crate) async fn load(
@@ -49,10 +58,15 @@ pub(crate) async fn load(
     account: &Account,
     rooms: &[&RoomHead],
     at: Position,
+    avatars: Avatars,
 ) -> Result<HashMap<RoomNid, RoomFacts>, Error> {
     if rooms.is_empty() {
         return Ok(HashMap::new());
     }
+    let keys = match avatars {
+        Avatars::Wanted => State::KEYS,
+        Avatars::LeftOut => State::KEYS_WITHOUT_AVATAR,
+    };
     let place = Place::after(at);
     let in_state: Vec<(RoomNid, Place)> = rooms
         .iter()
@@ -61,7 +75,7 @@ pub(crate) async fn load(
         .collect();
     let all: Vec<RoomNid> = rooms.iter().map(|head| head.room_nid).collect();
     let (values, tags) = tokio::try_join!(
-        store.values_at(account.account_id, &in_state, State::TYPES),
+        store.selected_states(account.account_id, &in_state, keys),
         store.room_account_data_of(account.account_id, &all, "m.tag"),
     )?;
     let mut states = HashMap::with_capacity(rooms.len());

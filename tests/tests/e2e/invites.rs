@@ -199,6 +199,26 @@ async fn invites_of_users_who_are_ignored_never_come() {
 }
 
 #[tokio::test]
+async fn withheld_invites_come_also_to_who_is_in_no_room() {
+    let lab = Lab::shared().await;
+    let (alice, bob) = (lab.user_on_synapse("alice").await, lab.user("bob").await);
+    let carol = lab.user_on_synapse("carol").await;
+    let mut session = bob.v3();
+    session.ask(json!({"invites": {}})).await;
+    ignore(&bob, &[&alice]).await;
+    let withheld = den_with(&alice, &bob).await;
+    let shown = den_with(&carol, &bob).await;
+    assert_eq!(rooms(&until_told(&mut session, &shown).await), [shown.as_str()]);
+
+    ignore(&bob, &[]).await;
+
+    let reply = until_told(&mut session, &withheld).await;
+    assert_eq!((rooms(&reply), left(&reply)), (vec![withheld.as_str()], vec![]));
+    let fresh = bob.fresh_sync().send().await.ok();
+    assert!(fresh["rooms"]["invite"][&withheld].is_object(), "{fresh:#}");
+}
+
+#[tokio::test]
 async fn invites_of_users_who_are_ignored_from_now_on_are_left_and_come_back() {
     let lab = Lab::shared().await;
     let (alice, bob) = (lab.user_on_synapse("alice").await, lab.user("bob").await);

@@ -4,6 +4,10 @@ use serde_json::{Value, json};
 use tests::client::Client;
 use tests::lab::Lab;
 use tests::session::Session;
+use tests::wait::PATIENCE;
+use tokio::time::timeout;
+
+use crate::quiet::{says_nothing, settled};
 
 /// Alice, whose client talks to the proxy; Bob and Carol, whose do not; a room of all, and a message in it.
 async fn readers(lab: &Lab) -> (Client, Client, Client, String, String) {
@@ -123,4 +127,22 @@ async fn rooms_come_and_go() {
     let next = bob.send(&room, "and this").await;
     bob.read(&room, &next).await.ok();
     until_read(&mut late, &room, &next, &bob).await;
+}
+
+#[tokio::test]
+async fn a_leave_ends_the_waiting_and_the_next_request_is_refused() {
+    let lab = Lab::shared().await;
+    let (alice, _bob, _carol, room, _message) = readers(&lab).await;
+    let mut session = alice.v3();
+    session.ask(json!({"receipts": {"room_id": [room]}})).await;
+    settled(&mut session).await;
+
+    // Longer than we wait for anything.
+    let waiting = tokio::spawn(session.request(&json!({})).timeout(200_000).send());
+    alice.leave(&room).await.ok();
+    let reply = timeout(PATIENCE, waiting).await.expect("it ends at once").unwrap().ok();
+
+    assert!(says_nothing(&reply), "there are no receipts to tell: {reply:#}");
+    session.absorb(&reply);
+    session.request(&json!({})).send().await.refused(403, "M_FORBIDDEN");
 }

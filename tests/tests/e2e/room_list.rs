@@ -1,5 +1,6 @@
 //! The v3 stream `room_list`: the rooms of the account in order, in pages and then as changes.
 
+mod borders;
 mod changes;
 mod entries;
 mod errors;

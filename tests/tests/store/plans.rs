@@ -40,6 +40,7 @@ const GROWING: &[(&str, &[&str])] = &[
 /// Statements that may read all rooms of the account: what is asked is a list of them, or, where Postgres cannot know that
 /// few have changed, as good as one.
 const LISTS: &[(&str, &str)] = &[
+    ("room_heads::joined_rooms", "account_rooms"),
     ("room_heads::rooms_in", "account_rooms"),
     ("room_heads::changed_rooms", "account_rooms"),
     ("room_lists::room_list", "account_rooms"),

@@ -122,6 +122,8 @@ async fn rooms_are_listed_by_section() {
         expected.sort_unstable();
         assert_eq!(listed, expected, "{sections:?}");
     }
+    let joined = store.joined_rooms(feed.account_id).await.unwrap();
+    assert_eq!(joined, [(feed.room_nid("!joined:x").await, "!joined:x".to_owned())]);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use crate::{
     account::Account,
     error::Error,
     json::Object,
-    views::facts::{self, RoomFacts},
+    views::facts::{self, Avatars, RoomFacts},
 };
 
 /// How many rooms' facts are loaded at once: what they are made of is larger than they are.
@@ -65,7 +65,7 @@ async fn facts_of(
 ) -> Result<HashMap<RoomNid, Facts>, Error> {
     let mut found = HashMap::with_capacity(rooms.len());
     for rooms in rooms.chunks(AT_ONCE) {
-        let facts = facts::load(store, account, rooms, at).await?;
+        let facts = facts::load(store, account, rooms, at, Avatars::LeftOut).await?;
         found.extend(facts.into_iter().map(|(nid, facts)| (nid, Facts::from_view(facts, at))));
     }
     Ok(found)

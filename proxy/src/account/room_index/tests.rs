@@ -22,7 +22,6 @@ fn listed(number: i64, section: Section) -> ListedRoom {
         notification_count: 0,
         highlight_count: 0,
         thread_counts: None,
-        pos: Position(1),
     }
 }
 
@@ -246,29 +245,26 @@ fn what_is_direct_changes_when_it_does() {
 
 #[test]
 fn facts_are_dated_by_their_last_change() {
-    let rooms = |pos| [1, 2].map(|n| ListedRoom { pos: Position(pos), ..listed(n, Section::Join) });
-    let mut index = RoomIndex::new(Position(3), rooms(2).into(), DirectRooms::none());
+    let rooms = || [1, 2].map(|number| listed(number, Section::Join)).into();
+    let facts = |name, pos| Facts { changed: Position(pos), ..facts(name) };
+    let mut index = RoomIndex::new(Position(3), rooms(), DirectRooms::none());
     let changed = |index: &RoomIndex| {
         let facts = |number| index.get(RoomNid(number))?.facts.as_ref();
         [1, 2].map(|number| facts(number).map(|facts| facts.changed.0))
     };
     assert_eq!(changed(&index), [None, None]);
-    let told = [(1, "a"), (2, "b"), (9, "c")].map(|(n, name)| (RoomNid(n), facts(name)));
+    let told = [(1, "a"), (2, "b"), (9, "c")].map(|(n, name)| (RoomNid(n), facts(name, 3)));
     index.add_facts(told.into());
-    assert_eq!(
-        changed(&index),
-        [Some(2), Some(2)],
-        "no later than the poll that last mentioned them"
-    );
+    assert_eq!(changed(&index), [Some(3), Some(3)], "no later than they were looked at");
     assert!(index.has_facts && index.get(RoomNid(9)).is_none());
 
-    let told = [(RoomNid(1), facts("a")), (RoomNid(2), facts("B"))].into();
-    index.apply(Changes { rooms: rooms(4).into(), facts: told, ..changes_of(5) });
-    assert_eq!(changed(&index), [Some(2), Some(4)]);
-    let tagged = Facts { tags: ["m.favourite".to_owned()].into(), ..facts("a") };
+    let told = [(RoomNid(1), facts("a", 5)), (RoomNid(2), facts("B", 5))].into();
+    index.apply(Changes { rooms: rooms(), facts: told, ..changes_of(5) });
+    assert_eq!(changed(&index), [Some(3), Some(5)]);
+    let tagged = Facts { tags: ["m.favourite".to_owned()].into(), ..facts("a", 6) };
     let told = [(RoomNid(1), tagged)].into();
-    index.apply(Changes { rooms: rooms(6).into(), facts: told, ..changes_of(6) });
-    assert_eq!(changed(&index), [Some(6), Some(4)]);
+    index.apply(Changes { rooms: rooms(), facts: told, ..changes_of(6) });
+    assert_eq!(changed(&index), [Some(6), Some(5)]);
 }
 
 #[test]

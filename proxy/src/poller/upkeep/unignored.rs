@@ -55,13 +55,16 @@ impl Poller {
         }
         tracing::info!(users = back.len(), "fetching what users wrote while they were ignored");
         let room_ids: Vec<String> =
-            self.joined_rooms().await?.into_iter().map(|room| room.room_id).collect();
-        // Invites come with any chunk, also an empty one.
-        let chunks =
-            short_lists(&room_ids).into_iter().chain(room_ids.is_empty().then_some(&[][..]));
-        for room_ids in chunks {
+            self.joined_rooms().await?.into_iter().map(|(_, room_id)| room_id).collect();
+        let mut filters: Vec<String> =
+            short_lists(&room_ids).into_iter().map(|list| filter(Some(list))).collect();
+        if filters.is_empty() {
+            // Invites come with any list of rooms but the empty one. Who is in no room may well ask for all.
+            filters.push(filter(None));
+        }
+        for filter in filters {
             let asked_at = self.account.pos();
-            let rooms = self.ask_rooms(&filter(room_ids)).await?;
+            let rooms = self.ask_rooms(&filter).await?;
             self.take_missing(&Fetched { asked_at, rooms }, &back).await?;
         }
         self.account.upkeep.once_ignored().retain(|user_id| !back.contains(user_id));
@@ -226,10 +229,12 @@ fn current_users(current: &Ignored) -> BTreeSet<String> {
     current.users().cloned().collect()
 }
 
-fn filter(room_ids: &[String]) -> String {
+/// What is asked for, of these rooms or of all.
+fn filter(room_ids: Option<&[String]>) -> String {
+    let rooms = room_ids.map(|ids| format!(r#""rooms":{},"#, json::strings(ids)));
+    let rooms = rooms.unwrap_or_default();
     format!(
-        r#"{{"presence":{{"types":[]}},"account_data":{{"types":[]}},"room":{{"rooms":{},"ephemeral":{{"types":[]}},"account_data":{{"types":[]}},"state":{{"lazy_load_members":true}},"timeline":{{"limit":{TIMELINE_LIMIT}}}}}}}"#,
-        json::strings(room_ids)
+        r#"{{"presence":{{"types":[]}},"account_data":{{"types":[]}},"room":{{{rooms}"ephemeral":{{"types":[]}},"account_data":{{"types":[]}},"state":{{"lazy_load_members":true}},"timeline":{{"limit":{TIMELINE_LIMIT}}}}}}}"#
     )
 }
 

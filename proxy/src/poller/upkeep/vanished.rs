@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 
-use store::{RoomHead, RoomNid, RoomUpdate, Section};
+use store::{RoomNid, RoomUpdate, Section};
 
 use super::{Failure, MOST_OVERTAKEN, Poller};
 
@@ -35,8 +35,8 @@ impl Poller {
             .joined_rooms()
             .await?
             .into_iter()
-            .filter(|room| !listed.contains(&room.room_id))
-            .map(|room| room.room_nid)
+            .filter(|(_, room_id)| !listed.contains(room_id))
+            .map(|(nid, _)| nid)
             .collect();
         if missing.is_empty() {
             return Ok(true);
@@ -48,21 +48,21 @@ impl Poller {
         let (_, moved) = self.state.store.changed_rooms(self.account.account_id, asked_at).await?;
         let moved: HashSet<RoomNid> = moved.iter().map(|room| room.head.room_nid).collect();
         let mut gone = self.joined_rooms().await?;
-        gone.retain(|room| missing.contains(&room.room_nid));
-        if gone.iter().any(|room| moved.contains(&room.room_nid)) {
+        gone.retain(|(nid, _)| missing.contains(nid));
+        if gone.iter().any(|(nid, _)| moved.contains(nid)) {
             return Ok(false);
         }
         if gone.is_empty() {
             return Ok(true);
         }
-        let left = gone.into_iter().map(|room| {
-            tracing::info!(room_id = %room.room_id, "the room is gone without a word: taken as left");
-            RoomUpdate { limited: true, ..RoomUpdate::empty(room.room_id, Section::Leave) }
+        let left = gone.into_iter().map(|(_, room_id)| {
+            tracing::info!(%room_id, "the room is gone without a word: taken as left");
+            RoomUpdate { limited: true, ..RoomUpdate::empty(room_id, Section::Leave) }
         });
         self.store_rooms(&token, left.collect()).await
     }
 
-    pub(super) async fn joined_rooms(&self) -> Result<Vec<RoomHead>, Failure> {
-        Ok(self.state.store.rooms_in(self.account.account_id, &[Section::Join]).await?)
+    pub(super) async fn joined_rooms(&self) -> Result<Vec<(RoomNid, String)>, Failure> {
+        Ok(self.state.store.joined_rooms(self.account.account_id).await?)
     }
 }

@@ -179,3 +179,22 @@ fn a_stuck_stream_is_refused_by_a_later_request() {
         "bad: typing.room_id: must be a string",
     );
 }
+
+#[test]
+fn streams_that_tell_of_the_account_are_asked_together() {
+    let tokens = Tokens::new(&[1; 32]);
+    let pages = PageTokens::new(&tokens, AccountId(1), Position(0));
+    let check = |body: Value, source: Source, expected: &[&str]| {
+        let body = body.as_object().expect("the tests send objects");
+        let request = Request::read(&Params::default(), body, pages).expect("good parameters");
+        let due: Vec<&str> =
+            request.fed_by(source).into_iter().map(|wanted| wanted.stream.name()).collect();
+        assert_eq!(due, expected, "{source:?}");
+    };
+    let all = json!({ "typing": { "room_id": ROOM }, "to_device": {}, "e2ee": {} });
+    check(all.clone(), Source::Account, &["typing", "e2ee"]);
+    check(all.clone(), Source::Inbox, &["to_device"]);
+    check(all, Source::KeyCounts, &["typing", "e2ee"]);
+    let without = json!({ "typing": { "room_id": ROOM }, "to_device": {} });
+    check(without, Source::KeyCounts, &[]);
+}

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use store::StateKeys;
 
 use super::Hero;
 use crate::{
@@ -27,17 +28,24 @@ pub(super) struct State {
     pub(super) room_type: Option<String>,
 }
 
+const fn of_type(event_type: &'static str) -> StateKeys<'static> {
+    StateKeys { event_type, state_key: Some("") }
+}
+
 impl State {
-    /// The types of events that it is read from, all with an empty state key.
-    pub(super) const TYPES: &[&str] = &[
-        "m.room.name",
-        "m.room.canonical_alias",
-        "m.room.avatar",
-        "m.room.encryption",
-        "m.room.create",
+    /// The events that it is read from.
+    pub(super) const KEYS: &[StateKeys<'static>] = &[
+        of_type("m.room.name"),
+        of_type("m.room.canonical_alias"),
+        of_type("m.room.encryption"),
+        of_type("m.room.create"),
+        of_type("m.room.avatar"),
     ];
 
-    /// Reads events of [`State::TYPES`], given by type.
+    /// The same but for the avatar, which is the last.
+    pub(super) const KEYS_WITHOUT_AVATAR: &[StateKeys<'static>] = Self::KEYS.split_at(4).0;
+
+    /// Reads events of [`State::KEYS`], given by type.
     pub(super) fn read<'a>(events: impl Iterator<Item = (&'a str, &'a [u8])>) -> Self {
         let mut state = Self::default();
         for (event_type, event) in events {

@@ -137,3 +137,21 @@ async fn who_leaves_a_space_lists_its_children_no_more() {
     })
     .await;
 }
+
+/// Names that are equal to whoever reads them are equal, however they are spelt.
+#[tokio::test]
+async fn equal_names_stand_in_the_order_of_the_space() {
+    let lab = Lab::shared().await;
+    let alice = lab.user("alice").await;
+    let names = ["caf\u{e9}", "cafe\u{301}", "CAF\u{c9}", "CAFE\u{301}", "Caf\u{e9}"];
+    let rooms = named_rooms(&alice, &names).await;
+    let space = space(&alice).await;
+    for (number, room) in rooms.iter().enumerate() {
+        let content = json!({"via": ["x"], "order": number.to_string()});
+        add(&alice, &space, room, content).await;
+    }
+    let sort = json!(["by_name", "by_space_order"]);
+    let ask = json!({"room_list": {"spaces": [space], "p": {"sort": sort}}});
+    let (_, reply) = begun(&alice, ask, names.len()).await;
+    assert_eq!(told(&reply), rooms);
+}

@@ -46,6 +46,7 @@ pub(super) const HOT: &[&str] = &[
     "room_changes::room_changes",
     "room_changes::room_changes (of certain rooms)",
     "room_heads::changed_rooms",
+    "room_heads::joined_rooms",
     "room_heads::room_head",
     "room_heads::room_heads",
     "room_heads::rooms_in",
@@ -64,7 +65,6 @@ pub(super) const HOT: &[&str] = &[
     "state::members_at",
     "state::states (delta)",
     "state::states (full)",
-    "state::values_at",
     "timelines::next_batch_at",
     "timelines::places_of",
     "timelines::places_of (bodies)",
@@ -207,6 +207,7 @@ async fn reads_rooms(feed: &Feed, device: DeviceNid, rooms: &[RoomNid], pos: Pos
     let (store, account) = (&feed.store, feed.account_id);
     let before = Position(pos.0 - 3);
     store.rooms_in(account, &[Section::Join, Section::Invite]).await.unwrap();
+    store.joined_rooms(account).await.unwrap();
     store.changed_rooms(account, before).await.unwrap();
     store.room_changes(account, before, pos, None).await.unwrap();
     store.room_changes(account, before, pos, Some(rooms)).await.unwrap();
@@ -262,8 +263,9 @@ async fn lists_rooms(feed: &Feed, pos: Position) {
     for many in [SOME, listed.len()] {
         let rooms: Vec<_> = listed.iter().take(many).map(|room| room.room_nid).collect();
         let places: Vec<_> = rooms.iter().map(|nid| (*nid, Place::after(pos))).collect();
-        let types = ["m.room.name", "m.room.avatar", "m.room.create"];
-        store.values_at(account, &places, &types).await.unwrap();
+        let keys = ["m.room.name", "m.room.avatar", "m.room.create"];
+        let keys = keys.map(|event_type| StateKeys { event_type, state_key: Some("") });
+        store.selected_states(account, &places, &keys).await.unwrap();
         store.first_members(account, &places, "@alice:x", 5).await.unwrap();
         store.room_account_data_of(account, &rooms, "m.tag").await.unwrap();
     }

@@ -63,10 +63,13 @@ pub(super) async fn tell(
     params: &Params,
     list: &List<'_>,
     place: Place,
-    told: Told,
+    mut told: Told,
     renewed: Renewed,
 ) -> Result<Outcome, Error> {
     let pos = view.retained(place.pos)?;
+    if renewed.state {
+        told.drop_sent();
+    }
     let (page, token) =
         if renewed.list { pages::first_of(view, list, params.limit) } else { (Vec::new(), None) };
     let changes = changes(view, pos, None).await?;
@@ -101,7 +104,9 @@ impl Since<'_> {
         let rooms = entry::load(self.view, self.params, index, wanted).await?;
         let notifications = entry::load(self.view, self.params, index, notifying).await?;
         for entry in &notifications {
-            self.told.put(entry.head.room_nid, As::Sent(self.view.now));
+            // Events that came later and did not notify are yet to be told.
+            let up_to = entry.last_poll().unwrap_or(self.view.now);
+            self.told.put(entry.head.room_nid, As::Sent(up_to));
         }
         self.told.reach(self.view.now);
         let removed: Vec<String> = removed
@@ -227,15 +232,19 @@ impl Since<'_> {
     async fn coming_in(&self, rooms: Vec<&IndexedRoom>) -> Result<Vec<RoomNid>, Error> {
         let (mut entering, rest): (Vec<&IndexedRoom>, Vec<_>) =
             rooms.into_iter().partition(|room| {
+                // Not `newly_joined`: every room is that where the homeserver begins its stream anew.
                 self.changes.get(&room.room_nid).is_some_and(|change| {
-                    change.room.newly_joined || change.room.section_before != Some(room.section)
+                    let rejoined = change.was_out && room.section == Section::Join;
+                    rejoined || change.room.section_before != Some(room.section)
                 })
             });
         let heads = self.heads(rest.iter().map(|room| room.room_nid).collect()).await?;
         let known: Vec<(&IndexedRoom, &RoomHead)> =
             rest.iter().filter_map(|room| Some((*room, heads.get(&room.room_nid)?))).collect();
         let filters = &self.params.filters;
-        let matching = entering::begin_to_match(self.view, filters, &known, self.pos).await?;
+        let mentioned = |nid| self.changes.contains_key(&nid);
+        let matching =
+            entering::begin_to_match(self.view, filters, &known, mentioned, self.pos).await?;
         entering.extend(rest.into_iter().filter(|room| matching.contains(&room.room_nid)));
         Ok(entering.into_iter().map(|room| room.room_nid).collect())
     }

@@ -20,7 +20,7 @@ use crate::{
     v3::view::View,
     views::{
         self, Extent, LookBack, TimelineView,
-        facts::{self, RoomFacts},
+        facts::{self, Avatars, RoomFacts},
         load_timelines,
     },
 };
@@ -32,6 +32,7 @@ const NEWEST: usize = 20;
 const SEARCHED: u64 = 100;
 
 /// What a reply tells of a room.
+#[expect(clippy::struct_excessive_bools, reason = "each is a thing of its own to be told or not")]
 pub(super) struct Entry {
     /// The room.
     pub(super) head: RoomHead,
@@ -43,6 +44,8 @@ pub(super) struct Entry {
     pub(super) timeline: Option<TimelineView>,
     /// The state that is told.
     pub(super) state: Vec<StateEvent>,
+    /// It is all that was asked for, and not what changed of it.
+    pub(super) all_state: bool,
     /// Name and avatar are told.
     pub(super) names: bool,
     /// What a list shows of it.
@@ -82,6 +85,7 @@ pub(super) async fn load(
             let names = states.names(&room);
             let at = room.at(view.now);
             let initial = room.is_whole();
+            let all_state = room.news().is_none_or(|news| news.occasion == Occasion::OtherState);
             let timeline = timelines.remove(&nid).map(|timeline| TimelineView {
                 // There is nothing that the client was told.
                 limited: timeline.limited && !initial,
@@ -93,6 +97,7 @@ pub(super) async fn load(
                 at,
                 timeline,
                 state: states.take(nid),
+                all_state,
                 names,
                 facts: facts.remove(&nid).unwrap_or_default(),
                 timestamp: indexed.map_or(room.head.recency, |indexed| indexed.recency),
@@ -106,6 +111,14 @@ pub(super) async fn load(
         state::add_members(view, &mut entries).await?;
     }
     Ok(entries)
+}
+
+impl Entry {
+    /// The poll that brought the last event which it tells.
+    pub(super) fn last_poll(&self) -> Option<Position> {
+        let last = self.timeline.as_ref()?.events.last();
+        last.map(|(event, _)| event.place.pos)
+    }
 }
 
 impl Wanted {
@@ -225,15 +238,23 @@ async fn timelines(
     Ok(timelines)
 }
 
-/// Keeps the events of others that came with these polls, the newest of them.
+/// Keeps the events of others that came with these polls, the newest of them. The client is told up to the poll of the last
+/// of them: what the user says after it in that poll comes as well, or it would never come.
 fn keep_notifying(timeline: &mut TimelineView, polls: Option<&[Position]>, user_id: &str) {
     let notifies = |(event, fields): &(store::TimelineEvent, views::EventFields)| {
         fields.sender != user_id && polls.is_none_or(|polls| polls.contains(&event.place.pos))
     };
-    // What comes after the last of them is not missing: it has yet to be told.
-    while timeline.events.pop_if(|event| !notifies(event)).is_some() {}
-    let all = timeline.events.len();
+    let Some(last) = timeline.events.iter().rposition(notifies) else {
+        timeline.events.clear();
+        return;
+    };
+    let told_up_to = timeline.events[last].0.place.pos;
+    let mut after = timeline.events.split_off(last + 1);
+    // What comes with later polls is not missing: it has yet to be told.
+    after.retain(|(event, _)| event.place.pos == told_up_to);
+    let all = timeline.events.len() + after.len();
     timeline.events.retain(notifies);
+    timeline.events.append(&mut after);
     let excess = timeline.events.len().saturating_sub(NEWEST);
     timeline.events.drain(..excess);
     timeline.limited |= timeline.events.len() < all;
@@ -278,7 +299,7 @@ async fn facts_of(view: &View<'_>, rooms: &[Wanted]) -> Result<HashMap<RoomNid, 
     }
     let mut all = HashMap::with_capacity(rooms.len());
     for (at, heads) in groups {
-        all.extend(facts::load(view.store(), view.account(), &heads, at).await?);
+        all.extend(facts::load(view.store(), view.account(), &heads, at, Avatars::Wanted).await?);
     }
     Ok(all)
 }

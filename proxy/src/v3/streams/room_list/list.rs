@@ -62,7 +62,7 @@ impl<'a> List<'a> {
     pub(super) fn rooms(&self) -> Vec<RoomNid> {
         let mut rooms: Vec<&IndexedRoom> = self.unranked().collect();
         if let (true, Some(children)) = (self.params.sort.by_space_order(), &self.children) {
-            rank_ties(&mut rooms, &self.params.sort.in_index(), children);
+            rank_ties(&mut rooms, &self.params.sort.in_index(), self.index, children);
         }
         rooms.into_iter().map(|room| room.room_nid).collect()
     }
@@ -94,21 +94,22 @@ async fn invites_of_ignored(view: &View<'_>) -> Result<HashSet<RoomNid>, Error> 
 }
 
 /// Puts those that are equal by the orders before into the order of spaces.
-fn rank_ties(rooms: &mut [&IndexedRoom], before: &[SortBy], children: &Children) {
+fn rank_ties(
+    rooms: &mut [&IndexedRoom],
+    before: &[SortBy],
+    index: &RoomIndex,
+    children: &Children,
+) {
+    let are_equal = |one: &IndexedRoom, other: &IndexedRoom, by: SortBy| match by {
+        SortBy::Recency => one.recency == other.recency,
+        SortBy::Name => index.are_called_alike(one.room_nid, other.room_nid),
+        SortBy::NotificationCount => one.unread.notifications == other.unread.notifications,
+        SortBy::HighlightCount => one.unread.highlights == other.unread.highlights,
+    };
     let tie = |one: &&IndexedRoom, other: &&IndexedRoom| {
         before.iter().all(|by| are_equal(one, other, *by))
     };
     for tied in rooms.chunk_by_mut(tie) {
         tied.sort_by_cached_key(|room| children.rank(&room.room_id));
-    }
-}
-
-fn are_equal(one: &IndexedRoom, other: &IndexedRoom, by: SortBy) -> bool {
-    let name = |room: &IndexedRoom| room.facts.as_ref().map(|facts| facts.name.to_lowercase());
-    match by {
-        SortBy::Recency => one.recency == other.recency,
-        SortBy::Name => name(one) == name(other),
-        SortBy::NotificationCount => one.unread.notifications == other.unread.notifications,
-        SortBy::HighlightCount => one.unread.highlights == other.unread.highlights,
     }
 }

@@ -127,11 +127,16 @@ impl Params {
 
     /// The state that comes with each room.
     pub(super) fn state_keys(&self) -> Vec<StateKeys<'_>> {
-        let keys = self.state_events.iter().map(|(event_type, state_key)| StateKeys {
-            event_type,
-            state_key: (state_key != ANY).then_some(state_key.as_str()),
-        });
-        keys.collect()
+        // The store can hold none of these, nor be asked for them.
+        let is_odd = |text: &str| text.contains('\0');
+        self.state_events
+            .iter()
+            .filter(|(event_type, state_key)| !is_odd(event_type) && !is_odd(state_key))
+            .map(|(event_type, state_key)| StateKeys {
+                event_type,
+                state_key: (state_key != ANY).then_some(state_key.as_str()),
+            })
+            .collect()
     }
 
     /// Whether this state comes with each room.

@@ -89,14 +89,14 @@ pub(super) async fn load(
     Ok(states)
 }
 
-/// Adds the members who speak in the timelines, and where the name is told, those that it is made of.
+/// Adds the members who speak in the timelines, and where the name or all state is told, those that the name is made of.
 pub(super) async fn add_members(view: &View<'_>, entries: &mut [Entry]) -> Result<(), Error> {
     let mut wanted: Vec<(RoomNid, Place, String)> = Vec::new();
     for entry in &*entries {
         let Some(timeline) = &entry.timeline else { continue };
         let mut users: HashSet<&str> =
             timeline.events.iter().map(|(_, fields)| fields.sender.as_str()).collect();
-        if entry.names {
+        if entry.names || entry.all_state {
             users.extend(entry.facts.heroes.iter().map(|hero| hero.user_id.as_str()));
         }
         for event in entry.state.iter().filter(|event| event.event_type == MEMBER) {

@@ -58,6 +58,11 @@ impl Told {
         self.0.remove(&room);
     }
 
+    /// Rooms that came once are as good as new: other state is asked for, which they came without.
+    pub(super) fn drop_sent(&mut self) {
+        self.0.retain(|_, told| !matches!(told, As::Sent(_)));
+    }
+
     /// The stream has reached `pos`.
     pub(super) fn reach(&mut self, pos: Position) {
         for told in self.0.values_mut() {

@@ -121,7 +121,8 @@ impl Reader<'_> {
         state.retain(|key, _| key.1.is_empty());
         let (store, account_id) = (&self.feed.store, self.feed.account_id);
         let types = ["m.room.name", "t", "m.room.create", "unknown"];
-        let found = store.values_at(account_id, &[(self.nid, place)], &types).await.unwrap();
+        let keys = types.map(|event_type| StateKeys { event_type, state_key: Some("") });
+        let found = store.selected_states(account_id, &[(self.nid, place)], &keys).await.unwrap();
         let read = read(found.get(&self.nid).into_iter().flatten());
         state.retain(|key, _| types.contains(&key.0.as_str()));
         assert_eq!(read, told(&state), "at {place:?}");

@@ -35,7 +35,7 @@ fn head(nid: i64, section: Section) -> RoomHead {
 fn change((nid, before, section): (i64, Option<Section>, Section)) -> RoomChange {
     let head = head(nid, section);
     let room = ChangedRoom { head, section_before: before, newly_joined: false, cut: None };
-    RoomChange { room, stirred: None, counted: false, notified: Vec::new() }
+    RoomChange { room, stirred: None, was_out: false, counted: false, notified: Vec::new() }
 }
 
 /// What is found, briefly.
