@@ -55,7 +55,7 @@ pub use crate::{
     room_heads::{ChangedRoom, RoomHead, Section},
     room_lists::{ListedRoom, RoomList},
     selected_state::StateKeys,
-    session_sets::NewSet,
+    session_sets::{NewSet, StoredSet},
     sessions::{NewSession, Session},
     state::{StateEvent, StateQuery, StateSelection},
     timelines::{EventPlace, TimelineEvent, TimelineQuery, UpstreamTokens},

@@ -1,6 +1,6 @@
 //! Table `session_sets`: sets of rooms that the tokens of a session name because they are too large to be in them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
@@ -15,6 +15,15 @@ pub struct NewSet<'a> {
     pub purpose: i16,
     /// What is in it, as the proxy wrote it.
     pub content: &'a [u8],
+}
+
+/// A set that a session has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredSet {
+    /// Its name.
+    pub set_id: Vec<u8>,
+    /// What is in it, as the proxy wrote it.
+    pub content: Bytes,
 }
 
 impl Store {
@@ -62,26 +71,43 @@ impl Store {
         Ok(all_there)
     }
 
-    /// The content of those of these sets that the session still has, by their names.
+    /// Those of these sets that the session still has; and those whose longer names begin with one of `beginnings`.
     pub async fn session_sets(
         &self,
         account_id: AccountId,
         session_id: SessionId,
         set_ids: &[&[u8]],
-    ) -> Result<HashMap<Vec<u8>, Bytes>, Error> {
+        beginnings: &[&[u8]],
+    ) -> Result<Vec<StoredSet>, Error> {
         let rows = self
             .query(
                 "session_sets::session_sets",
                 "-- session_sets::session_sets
                 SELECT set_id, content
                 FROM session_sets
-                WHERE account_id = $1 AND session_id = $2 AND set_id = ANY($3)",
-                &[&account_id.0, &session_id.0, &set_ids],
+                WHERE account_id = $1 AND session_id = $2 AND set_id = ANY($3)
+                UNION ALL
+                SELECT s.set_id, s.content
+                FROM UNNEST($4::BYTEA[]) AS b (beginning)
+                CROSS JOIN LATERAL (
+                    SELECT set_id, content
+                    FROM session_sets
+                    WHERE account_id = $1
+                        AND session_id = $2
+                        AND set_id > b.beginning
+                        AND set_id <= b.beginning || '\\xffffffffffffffffffffffff'::BYTEA
+                    -- Keeps the planner from reading all sets of the session.
+                    OFFSET 0
+                ) s",
+                &[&account_id.0, &session_id.0, &set_ids, &beginnings],
             )
             .await?;
         Ok(rows
             .iter()
-            .map(|row| (row.get("set_id"), Bytes::from(row.get::<_, Vec<u8>>("content"))))
+            .map(|row| StoredSet {
+                set_id: row.get("set_id"),
+                content: Bytes::from(row.get::<_, Vec<u8>>("content")),
+            })
             .collect())
     }
 }

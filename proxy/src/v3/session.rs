@@ -123,7 +123,13 @@ impl Session {
             return Ok(());
         }
         let account_id = requester.account.account_id;
-        let found = state.store.session_sets(account_id, stored.session_id, &ids).await?;
+        let read_from: Vec<SetId> = STREAMS
+            .iter()
+            .filter_map(|stream| stream.pages_from(self.places.get(stream.number())?))
+            .collect();
+        let read_from: Vec<&[u8]> = read_from.iter().map(SetId::as_bytes).collect();
+        let found =
+            state.store.session_sets(account_id, stored.session_id, &ids, &read_from).await?;
         self.sets = Sets::new(found);
         placed.iter().try_for_each(|id| self.sets.told(*id).map(drop))
     }
@@ -149,6 +155,10 @@ impl Session {
             self.places.set(stream.number(), place);
         }
         for set in sets {
+            // One that the session has got stays as long as its tokens name it.
+            if self.sets.get(set.id).is_some() {
+                continue;
+            }
             self.sets.add(&set);
             self.new_sets.push(set);
         }

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use bytes::Bytes;
 use ring::digest::{SHA256, digest};
-use store::{NewSet, RoomNid};
+use store::{NewSet, RoomNid, StoredSet};
 
 use crate::{
     error::Error,
@@ -29,6 +29,9 @@ pub(crate) enum Purpose {
     Told,
     /// A list of rooms that pages are cut from.
     Pages,
+    /// Rooms of pages that were read from a token: who goes on from that very token has got them. Its name begins with
+    /// that of the set which the token names.
+    Read,
 }
 
 impl Purpose {
@@ -37,6 +40,7 @@ impl Purpose {
         match self {
             Self::Told => 0,
             Self::Pages => 1,
+            Self::Read => 2,
         }
     }
 }
@@ -46,6 +50,8 @@ impl Purpose {
 pub(crate) struct NewRoomSet {
     /// Its name.
     pub(crate) id: SetId,
+    /// What the store calls it.
+    name: Vec<u8>,
     purpose: Purpose,
     content: Vec<u8>,
 }
@@ -58,17 +64,24 @@ impl NewRoomSet {
         let hash = digest(&SHA256, &named);
         let mut id = [0; NAME_BYTES];
         id.copy_from_slice(&hash.as_ref()[..NAME_BYTES]);
-        Self { id: SetId(id), purpose, content }
+        Self { id: SetId(id), name: id.to_vec(), purpose, content }
     }
 
-    /// Whether pages are cut from it: no place names it, but the tokens of pages do.
+    /// The rooms of the pages that were read from a token which names the set `told`.
+    pub(crate) fn read_from(told: SetId, rooms: &BTreeSet<RoomNid>) -> Self {
+        let set = Self::new(Purpose::Read, encode_rooms(rooms));
+        let name = [told.as_bytes(), set.id.as_bytes()].concat();
+        Self { name, ..set }
+    }
+
+    /// Whether it is kept although no place names it: pages do.
     pub(crate) fn is_for_pages(&self) -> bool {
-        self.purpose == Purpose::Pages
+        self.purpose != Purpose::Told
     }
 
     /// As the store wants it.
     pub(crate) fn row(&self) -> NewSet<'_> {
-        NewSet { set_id: &self.id.0, purpose: self.purpose.number(), content: &self.content }
+        NewSet { set_id: &self.name, purpose: self.purpose.number(), content: &self.content }
     }
 }
 
@@ -92,27 +105,42 @@ impl SetId {
 
 /// The sets that the places and the page tokens of a request name.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Sets(HashMap<Vec<u8>, Bytes>);
+pub(crate) struct Sets {
+    named: HashMap<Vec<u8>, Bytes>,
+    /// Of the kind [`Purpose::Read`], with their names.
+    read: Vec<(Vec<u8>, Bytes)>,
+}
 
 impl Sets {
     /// Those that the store still had.
-    pub(crate) fn new(found: HashMap<Vec<u8>, Bytes>) -> Self {
-        Self(found)
+    pub(crate) fn new(found: Vec<StoredSet>) -> Self {
+        let found = found.into_iter().map(|set| (set.set_id, set.content));
+        let (named, read): (Vec<_>, Vec<_>) = found.partition(|(name, _)| name.len() == NAME_BYTES);
+        Self { named: named.into_iter().collect(), read }
+    }
+
+    /// The rooms of pages that were read from a token which names the set `told`.
+    pub(crate) fn read_from(&self, told: SetId) -> Result<BTreeSet<RoomNid>, Error> {
+        let mut rooms = BTreeSet::new();
+        for (_, content) in self.read.iter().filter(|(name, _)| name.starts_with(&told.0)) {
+            rooms.extend(decode_rooms(content)?);
+        }
+        Ok(rooms)
     }
 
     /// A set that the next token of the session will name.
     pub(crate) fn add(&mut self, set: &NewRoomSet) {
-        self.0.insert(set.id.as_bytes().to_vec(), Bytes::copy_from_slice(&set.content));
+        self.named.insert(set.id.as_bytes().to_vec(), Bytes::copy_from_slice(&set.content));
     }
 
     /// Forgets those for which `keep` does not hold.
     pub(crate) fn retain(&mut self, keep: impl Fn(&[u8]) -> bool) {
-        self.0.retain(|id, _| keep(id));
+        self.named.retain(|id, _| keep(id));
     }
 
     /// What is in a set that a page token names, if it is still there.
     pub(crate) fn get(&self, id: SetId) -> Option<&Bytes> {
-        self.0.get(id.as_bytes())
+        self.named.get(id.as_bytes())
     }
 
     /// What is in a set that the session's own token names. The token is of no use without it.

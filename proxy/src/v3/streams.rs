@@ -75,6 +75,12 @@ pub(crate) trait Stream: Sync {
         Vec::new()
     }
 
+    /// The set that the rooms of pages are remembered by which are read from a token with this place: a client may go
+    /// on from that token as well as from the one of the page's reply.
+    fn pages_from(&self, _place: &[u8]) -> Option<SetId> {
+        None
+    }
+
     /// The rooms that a client which goes on from `place` was told of. It may name them once more although the user
     /// has left them meanwhile: to be told so.
     fn told(&self, _place: &[u8], _sets: &Sets) -> Result<Vec<RoomNid>, Error> {

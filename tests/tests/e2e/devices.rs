@@ -110,8 +110,13 @@ async fn c1_a_device_on_native_sliding_sync_is_not_polled_until_it_comes_back() 
         while got.len() <= n {
             assert!(Instant::now() < deadline, "message {n} went elsewhere: {got:?}");
             got.extend(sliding.next().await);
-            // What came before the device was seen there was polled for.
-            if first && lab.proxy.database().count("SELECT COUNT(*) FROM device_inbox").await > 0 {
+            // What came before the device was seen there was polled for; upstream may tell it there as well, as long as no
+            // further poll has acknowledged it.
+            let told_there = !got.is_empty();
+            if first
+                && !told_there
+                && lab.proxy.database().count("SELECT COUNT(*) FROM device_inbox").await > 0
+            {
                 got.push(0);
             }
         }

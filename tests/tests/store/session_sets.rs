@@ -42,12 +42,12 @@ impl Kept {
     /// Which of these sets are there.
     async fn of(&self, ids: &[&str]) -> Vec<String> {
         let asked: Vec<&[u8]> = ids.iter().map(|id| id.as_bytes()).collect();
-        let found = self.store.session_sets(self.account, self.session, &asked).await.unwrap();
-        for (id, content) in &found {
-            assert_eq!(&id[..], &content[..]);
+        let found = self.store.session_sets(self.account, self.session, &asked, &[]).await.unwrap();
+        for set in &found {
+            assert_eq!(&set.set_id[..], &set.content[..]);
         }
         let mut found: Vec<String> =
-            found.into_keys().map(|id| String::from_utf8(id).unwrap()).collect();
+            found.into_iter().map(|set| String::from_utf8(set.set_id).unwrap()).collect();
         found.sort();
         found
     }
@@ -135,4 +135,22 @@ async fn requests_of_one_session_put_their_sets_at_once() {
     assert_eq!(fresh.count(deadlocks).await, 0);
     let turns = "SELECT MAX(last_named) FROM session_sets";
     assert_eq!(fresh.count(turns).await, 24, "one after the other");
+}
+
+#[tokio::test]
+async fn sets_are_found_by_how_they_begin() {
+    let kept = Kept::on(fresh_store().await).await;
+    let sets = [(PAGES, "ab1"), (PAGES, "ab2"), (PAGES, "b"), (TOLD, "ab3")];
+    assert!(kept.token(&sets, &[]).await);
+    let found = async |beginnings: &[&[u8]]| {
+        let found = kept.store.session_sets(kept.account, kept.session, &[], beginnings);
+        let mut ids: Vec<Vec<u8>> =
+            found.await.unwrap().into_iter().map(|set| set.set_id).collect();
+        ids.sort();
+        ids
+    };
+    assert_eq!(found(&[b"ab"]).await, [b"ab1", b"ab2", b"ab3"]);
+    assert_eq!(found(&[b"a", b"b"]).await, [b"ab1", b"ab2", b"ab3"]);
+    assert!(found(&[b"abc", b"ab11"]).await.is_empty());
+    assert!(found(&[]).await.is_empty());
 }

@@ -73,6 +73,10 @@ impl Stream for RoomList {
     fn sets(&self, place: &[u8]) -> Vec<SetId> {
         Place::decode(place).and_then(|place| place.told).into_iter().collect()
     }
+
+    fn pages_from(&self, place: &[u8]) -> Option<SetId> {
+        Place::decode(place)?.told
+    }
 }
 
 impl Subscription for Params {
@@ -114,8 +118,13 @@ async fn answer(
     place: Option<Place>,
 ) -> Result<Option<Answer>, Error> {
     let list = List::open(view, params).await?;
-    let told = match place.and_then(|place| place.told) {
-        Some(set) => Told::decode(view.sets.told(set)?)?,
+    let named = place.and_then(|place| place.told);
+    let told = match named {
+        Some(set) => {
+            let mut told = Told::decode(view.sets.told(set)?)?;
+            told.add(&view.sets.read_from(set)?);
+            told
+        }
         None => Told::default(),
     };
     let here = Place {
@@ -127,7 +136,11 @@ async fn answer(
     };
     let (outcome, reached) = match (&params.page, place) {
         (Some(Asked::Next(token)), _) => {
-            let outcome = pages::next(view, params, &list, *token, place, told).await?;
+            let mut outcome = pages::next(view, params, &list, *token, place, told).await?;
+            if let Some(set) = named {
+                let rooms = outcome.told.active().collect();
+                outcome.pages = Some(NewRoomSet::read_from(set, &rooms));
+            }
             // What the request changes counts from the next one on.
             (outcome, place.unwrap_or(here))
         }

@@ -163,3 +163,33 @@ async fn without_rooms_or_with_few_there_is_no_next_page() {
     let reply = session.request(&json!({})).timeout(1_500).send().await.ok();
     assert!(reply["room_list"].is_null(), "the active set is empty: {reply:#}");
 }
+
+/// As the page has it: a client reads pages with the `since` of its last reply, and then goes on from that.
+#[tokio::test]
+async fn who_reads_pages_with_one_since_goes_on_from_it_with_all_their_rooms() {
+    let lab = Lab::shared().await;
+    let alice = lab.user("alice").await;
+    let rooms = named_rooms(&alice, &["a", "b", "c", "d", "e"]).await;
+    let ask = json!({"room_list": {"p": {"limit": 2, "sort": ["by_name"]}}});
+    let (mut session, first) = begun(&alice, ask, 5).await;
+    let mut next = next_page(&first);
+    let mut pages = Vec::new();
+    while let Some(token) = next.filter(|_| pages.len() < 3) {
+        let page = session.lose(json!({"room_list": {"p": {"since": token}}})).await;
+        pages.extend(told(&page).into_iter().map(str::to_owned));
+        next = next_page(&page);
+    }
+    assert_eq!(pages, rooms[2..]);
+
+    alice.send(&rooms[3], "on the second page").await;
+    let reply = session
+        .until("what is said in a room of a page", |reply| {
+            let room = reply["room_list"]["rooms"]
+                .as_array()?
+                .iter()
+                .find(|room| room["room_id"] == rooms[3].as_str())?;
+            texts(room).contains(&"on the second page").then(|| reply.clone())
+        })
+        .await;
+    assert!(entry(&reply, &rooms[3])["initial"].is_null(), "the session has got it: {reply:#}");
+}

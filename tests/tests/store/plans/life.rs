@@ -294,7 +294,7 @@ async fn lives_in_sessions(feed: &Feed, device: DeviceNid, round: usize) {
     store.session(account, device, session, 1, 0).await.unwrap();
     let set = store::NewSet { set_id: b"set", purpose: 0, content: b"rooms" };
     store.put_session_sets(account, session, &[set], &[b"other"], 32).await.unwrap();
-    store.session_sets(account, session, &[b"set"]).await.unwrap();
+    store.session_sets(account, session, &[b"set"], &[b"set"]).await.unwrap();
     store.touch_session(account, session, 2).await.unwrap();
     let seq = store.inbox(account, device, InboxSeq(0), 9).await.unwrap().messages[0].seq;
     store.acknowledge_session(account, device, session, seq, 0).await.unwrap();

@@ -1,6 +1,6 @@
 //! The rooms that a session has got, and how far each has been told. The content of a set of the session.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use store::{Position, RoomNid};
 
@@ -51,6 +51,13 @@ impl Told {
     /// A room has been told.
     pub(super) fn put(&mut self, room: RoomNid, told: As) {
         self.0.insert(room, told);
+    }
+
+    /// Rooms have been told on pages.
+    pub(super) fn add(&mut self, rooms: &BTreeSet<RoomNid>) {
+        for room in rooms.iter().filter(|room| !self.follows(**room)).copied().collect::<Vec<_>>() {
+            self.put(room, As::Active);
+        }
     }
 
     /// A room is the client's no more.
