@@ -151,10 +151,9 @@ impl EventFilter {
     /// One that asks for `limit` events of certain types, without any for all, and for none of others.
     pub(crate) fn of_types(limit: u64, types: Option<&[String]>, not_types: &[String]) -> Self {
         Self {
-            limit: Some(limit),
             types: types.map(|types| Patterns::from(types.to_vec())),
             not_types: Patterns::from(not_types.to_vec()),
-            ..Self::default()
+            ..Self::newest(limit)
         }
     }
 

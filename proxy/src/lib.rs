@@ -17,6 +17,7 @@ mod error;
 mod event_json;
 mod federation;
 mod filter;
+mod fingerprint;
 mod housekeeping;
 mod ignored;
 mod ingest;

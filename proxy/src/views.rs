@@ -18,7 +18,7 @@ pub(crate) use self::{
     event_fields::EventFields,
     look_back::LookBack,
     room::{RoomView, View, load, members_told},
-    state::state_before,
+    state::{heroes, state_before},
     timeline::{TimelineView, load as load_timelines},
 };
 

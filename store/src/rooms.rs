@@ -9,22 +9,29 @@ use crate::{Error, RoomNid, Store};
 impl Store {
     /// The number of a room ID; `None` if no account was ever told of the room.
     pub async fn room_nid(&self, room_id: &str) -> Result<Option<RoomNid>, Error> {
-        if let Some(known) = self.room_nids.get(room_id) {
-            return Ok(Some(*known));
+        Ok(self.room_nids(&[room_id]).await?.remove(room_id))
+    }
+
+    /// The numbers of those of these room IDs that any account was ever told of.
+    pub async fn room_nids(&self, room_ids: &[&str]) -> Result<HashMap<String, RoomNid>, Error> {
+        let (mut nids, missing) = self.remembered(room_ids);
+        if missing.is_empty() {
+            return Ok(nids);
         }
         let rows = self
             .query(
-                "rooms::room_nid",
-                "-- rooms::room_nid
-                SELECT room_nid FROM rooms WHERE room_id = $1",
-                &[&room_id],
+                "rooms::room_nids",
+                "-- rooms::room_nids
+                SELECT room_nid, room_id FROM rooms WHERE room_id = ANY($1)",
+                &[&missing],
             )
             .await?;
-        let found = rows.first().map(|row| RoomNid(row.get("room_nid")));
-        if let Some(nid) = found {
-            self.room_nids.insert(room_id.to_owned(), nid);
+        for row in rows {
+            let (room_id, nid): (String, _) = (row.get("room_id"), RoomNid(row.get("room_nid")));
+            self.room_nids.insert(room_id.clone(), nid);
+            nids.insert(room_id, nid);
         }
-        Ok(found)
+        Ok(nids)
     }
 
     /// The numbers of room IDs, made where there is none. Runs outside the ingest's transaction: a
@@ -33,16 +40,7 @@ impl Store {
         &self,
         room_ids: &[&str],
     ) -> Result<HashMap<String, RoomNid>, Error> {
-        let mut nids = HashMap::with_capacity(room_ids.len());
-        let mut missing = Vec::new();
-        for room_id in room_ids {
-            match self.room_nids.get(*room_id) {
-                Some(known) => {
-                    nids.insert((*room_id).to_owned(), *known);
-                }
-                None => missing.push(*room_id),
-            }
-        }
+        let (nids, mut missing) = self.remembered(room_ids);
         if missing.is_empty() {
             return Ok(nids);
         }
@@ -58,19 +56,22 @@ impl Store {
             &[&missing],
         )
         .await?;
-        let rows = self
-            .query(
-                "rooms::intern_rooms",
-                "-- rooms::intern_rooms
-                SELECT room_nid, room_id FROM rooms WHERE room_id = ANY($1)",
-                &[&missing],
-            )
-            .await?;
-        for row in rows {
-            let (room_id, nid): (String, _) = (row.get("room_id"), RoomNid(row.get("room_nid")));
-            self.room_nids.insert(room_id.clone(), nid);
-            nids.insert(room_id, nid);
+        // Those that were remembered are remembered still.
+        self.room_nids(room_ids).await
+    }
+
+    /// The numbers that are at hand, and the room IDs whose numbers are not.
+    fn remembered<'a>(&self, room_ids: &[&'a str]) -> (HashMap<String, RoomNid>, Vec<&'a str>) {
+        let mut nids = HashMap::with_capacity(room_ids.len());
+        let mut missing = Vec::new();
+        for room_id in room_ids {
+            match self.room_nids.get(*room_id) {
+                Some(known) => {
+                    nids.insert((*room_id).to_owned(), *known);
+                }
+                None => missing.push(*room_id),
+            }
         }
-        Ok(nids)
+        (nids, missing)
     }
 }

@@ -64,15 +64,12 @@ async fn heads(
     account_id: AccountId,
     room_ids: &[&str],
 ) -> Result<HashMap<String, RoomHead>, Error> {
-    let mut nids = Vec::with_capacity(room_ids.len());
-    for room_id in room_ids {
-        // The numbers of rooms that anybody has to do with are at hand; one that is not may be refused now.
-        let nid = state.store.room_nid(room_id).await?;
-        nids.push(nid.ok_or_else(|| forbidden(room_id))?);
-    }
-    if nids.is_empty() {
+    if room_ids.is_empty() {
         return Ok(HashMap::new());
     }
+    let known = state.store.room_nids(room_ids).await?;
+    let nid = |room_id: &&str| known.get(*room_id).copied().ok_or_else(|| forbidden(room_id));
+    let nids: Vec<RoomNid> = room_ids.iter().map(nid).collect::<Result<_, _>>()?;
     let heads = state.store.room_heads(account_id, &nids).await?;
     Ok(heads.into_iter().map(|head| (head.room_id.clone(), head)).collect())
 }

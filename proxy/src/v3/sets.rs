@@ -7,11 +7,11 @@
 use std::collections::{BTreeSet, HashMap};
 
 use bytes::Bytes;
-use ring::digest::{SHA256, digest};
 use store::{NewSet, RoomNid, StoredSet};
 
 use crate::{
     error::Error,
+    fingerprint::fingerprint,
     token::{Reader, TokenError, put_varint},
 };
 
@@ -61,9 +61,7 @@ impl NewRoomSet {
     pub(crate) fn new(purpose: Purpose, content: Vec<u8>) -> Self {
         let mut named = purpose.number().to_be_bytes().to_vec();
         named.extend_from_slice(&content);
-        let hash = digest(&SHA256, &named);
-        let mut id = [0; NAME_BYTES];
-        id.copy_from_slice(&hash.as_ref()[..NAME_BYTES]);
+        let id = fingerprint(&named);
         Self { id: SetId(id), name: id.to_vec(), purpose, content }
     }
 

@@ -54,8 +54,10 @@ pub(crate) trait Stream: Sync {
     /// Its number in tokens. Never given to another stream, never changed.
     fn number(&self) -> u64;
 
-    /// Whether its news comes from there.
-    fn is_fed_by(&self, source: Source) -> bool;
+    /// Whether its news comes from there: for most, from the account stream.
+    fn is_fed_by(&self, source: Source) -> bool {
+        source == Source::Account
+    }
 
     /// Reads its parameters. They are refused here or never.
     fn read(
@@ -144,7 +146,7 @@ pub(crate) struct Answer {
     pub(crate) json: Option<Vec<u8>>,
     /// The place that it brings the client to; `None` leaves it where it was.
     pub(crate) place: Option<Vec<u8>>,
-    /// What the place, or the token of a page, names and the session has not got yet.
+    /// What the place, or the token of a page, names. What the session has got of it is not kept again.
     pub(crate) sets: Vec<NewRoomSet>,
 }
 

@@ -74,10 +74,10 @@ pub(crate) async fn load(
         .map(|head| (head.room_nid, place))
         .collect();
     let all: Vec<RoomNid> = rooms.iter().map(|head| head.room_nid).collect();
-    let (values, tags) = tokio::try_join!(
-        store.selected_states(account.account_id, &in_state, keys),
-        store.room_account_data_of(account.account_id, &all, "m.tag"),
-    )?;
+    let values = async {
+        store.selected_states(account.account_id, &in_state, keys).await.map_err(Error::from)
+    };
+    let (values, mut tags) = tokio::try_join!(values, tags(store, account, &all))?;
     let mut states = HashMap::with_capacity(rooms.len());
     let mut nameless = Vec::new();
     for head in rooms {
@@ -101,11 +101,23 @@ pub(crate) async fn load(
             state.basis.members = members(head);
         }
     }
-    let facts = states.into_iter().map(|(nid, state)| {
-        let tags = tags.get(&nid).and_then(|event| read::tags(event));
-        (nid, RoomFacts { tags, ..facts_of(state) })
-    });
+    let facts = states
+        .into_iter()
+        .map(|(nid, state)| (nid, RoomFacts { tags: tags.remove(&nid), ..facts_of(state) }));
     Ok(facts.collect())
+}
+
+/// The tags of these rooms: the object `content.tags` of `m.tag`, of those that have one. As they are now.
+pub(crate) async fn tags(
+    store: &Store,
+    account: &Account,
+    rooms: &[RoomNid],
+) -> Result<HashMap<RoomNid, Bytes>, Error> {
+    if rooms.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let events = store.room_account_data_of(account.account_id, rooms, "m.tag").await?;
+    Ok(events.iter().filter_map(|(nid, event)| Some((*nid, read::tags(event)?))).collect())
 }
 
 /// The stripped state of a room that the user has not joined.

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use store::{Place, Position, RoomNid, Section, StateEvent, StateQuery, StateSelection};
+use store::{Place, Position, RoomHead, RoomNid, Section, StateEvent, StateQuery, StateSelection};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
@@ -177,7 +177,7 @@ async fn lazy_members(
         let nid = room.head.room_nid;
         let at = place_of(room);
         let mut users: HashSet<&str> = new_speakers(room, timelines.get(&nid), view).collect();
-        let heroes = if room.tells_summary() { heroes(room) } else { Vec::new() };
+        let heroes = if room.tells_summary() { heroes(&room.head) } else { Vec::new() };
         users.extend(heroes.iter().map(String::as_str).filter(|user| is_new(room, user, view)));
         if room.wants_full_state() {
             users.insert(&requester.account.user_id);
@@ -259,9 +259,10 @@ fn enters(timeline: Option<&TimelineView>, user_id: &str) -> bool {
     })
 }
 
-fn heroes(room: &Wanted) -> Vec<String> {
-    let raw = room.head.heroes.as_deref().and_then(|json| std::str::from_utf8(json).ok());
-    raw.and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default()
+/// Those whom the homeserver names a room after.
+pub(crate) fn heroes(head: &RoomHead) -> Vec<String> {
+    let raw = head.heroes.as_deref();
+    raw.and_then(|json| serde_json::from_slice(json).ok()).unwrap_or_default()
 }
 
 impl View<'_> {

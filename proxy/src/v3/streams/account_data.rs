@@ -14,7 +14,7 @@ use crate::{
     error::Error,
     json::{ObjectWriter, write_list},
     token::{Reader, put_varint},
-    v3::{fields::Fields, page_token::PageTokens, view::View, waiting::Source},
+    v3::{fields::Fields, page_token::PageTokens, view::View},
 };
 
 /// The stream.
@@ -47,10 +47,6 @@ impl Stream for AccountData {
 
     fn number(&self) -> u64 {
         7
-    }
-
-    fn is_fed_by(&self, source: Source) -> bool {
-        source == Source::Account
     }
 
     fn read(

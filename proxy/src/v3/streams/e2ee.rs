@@ -5,7 +5,6 @@
 //! are a stream of their own.
 
 use futures_util::{FutureExt, future::BoxFuture};
-use ring::digest::{SHA256, digest};
 use serde_json::{Map, Value};
 use store::{DeviceListChanges, Position};
 
@@ -13,6 +12,7 @@ use super::{Answer, Stream, Subscription};
 use crate::{
     account::KeyCounts,
     error::Error,
+    fingerprint::fingerprint,
     json::{ObjectWriter, write_list, write_string},
     token::{Reader, put_varint},
     v3::{fields::Fields, page_token::PageTokens, view::View, waiting::Source},
@@ -120,9 +120,7 @@ fn hash(counts: &KeyCounts) -> [u8; HASH_BYTES] {
     // No JSON has it: what is before it is not taken for what is behind it.
     said.push(0);
     said.extend_from_slice(&counts.unused_fallback_key_types);
-    let mut hash = [0; HASH_BYTES];
-    hash.copy_from_slice(&digest(&SHA256, &said).as_ref()[..HASH_BYTES]);
-    hash
+    fingerprint(&said)
 }
 
 impl Place {

@@ -13,7 +13,7 @@ use store::{Position, RoomHead, Section};
 
 use self::{
     decide::{Found, News, is_open},
-    place::{Place, fingerprint, untold_set},
+    place::{Place, name_of, untold_set},
 };
 use super::{Answer, Stream, Subscription};
 use crate::{
@@ -24,7 +24,6 @@ use crate::{
         page_token::PageTokens,
         sets::{SetId, decode_rooms},
         view::View,
-        waiting::Source,
     },
 };
 
@@ -44,10 +43,6 @@ impl Stream for Invites {
 
     fn number(&self) -> u64 {
         6
-    }
-
-    fn is_fed_by(&self, source: Source) -> bool {
-        source == Source::Account
     }
 
     fn read(
@@ -84,7 +79,7 @@ async fn answer(view: &View<'_>, place: Option<Place>) -> Result<Option<Answer>,
     let account = view.account();
     // The list may be newer than the poll that is told: the place remembers which one it was.
     let ignored = account.ignored.get(view.store(), account.account_id).await?;
-    let fingerprint = fingerprint(&ignored);
+    let fingerprint = name_of(&ignored);
     let found = find(view, place, place.is_none_or(|place| place.ignored != fingerprint)).await?;
     let news =
         found.decide(|room| !room.forgotten && !ignored.hides_invite(room, &account.user_id));
@@ -97,7 +92,6 @@ async fn answer(view: &View<'_>, place: Option<Place>) -> Result<Option<Answer>,
     } else {
         Answer::says(write(&news, place.is_none()), Some(here))
     };
-    // Also if it is the one from before: a session keeps the sets that were named last.
     answer.sets.extend(untold);
     Ok(Some(answer))
 }

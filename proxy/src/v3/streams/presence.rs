@@ -16,7 +16,7 @@ use crate::{
     event_json::{is_offline, write_presence},
     json::{ObjectWriter, write_list},
     token::{Reader, put_varint},
-    v3::{fields::Fields, page_token::PageTokens, view::View, waiting::Source},
+    v3::{fields::Fields, page_token::PageTokens, view::View},
 };
 
 /// The stream.
@@ -34,10 +34,6 @@ impl Stream for Presence {
 
     fn number(&self) -> u64 {
         9
-    }
-
-    fn is_fed_by(&self, source: Source) -> bool {
-        source == Source::Account
     }
 
     fn read(

@@ -22,7 +22,6 @@ use crate::{
         page_token::PageTokens,
         sets::{SetId, Sets},
         view::View,
-        waiting::Source,
     },
 };
 
@@ -48,10 +47,6 @@ impl Stream for Receipts {
 
     fn number(&self) -> u64 {
         8
-    }
-
-    fn is_fed_by(&self, source: Source) -> bool {
-        source == Source::Account
     }
 
     fn read(
@@ -118,7 +113,6 @@ impl InRooms {
             wanted => view.store().receipts(view.account().account_id, wanted, view.now).await?,
         };
         let (told, set) = Told::of(joined.iter().map(|head| head.room_nid).collect());
-        let kept = place.as_ref().is_some_and(|place| place.told == told);
         let next = Place { pos: view.now.max(since), told };
         if found.is_empty() && place.as_ref() == Some(&next) {
             return Ok(None);
@@ -128,7 +122,7 @@ impl InRooms {
         } else {
             Answer::says(written(&joined, &found), Some(next.encode()))
         };
-        answer.sets.extend(set.filter(|_| !kept));
+        answer.sets.extend(set);
         Ok(Some(answer))
     }
 }

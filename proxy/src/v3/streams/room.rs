@@ -23,7 +23,6 @@ use crate::{
         page_token::PageTokens,
         sets::{SetId, Sets},
         view::View,
-        waiting::Source,
     },
     views::LookBack,
 };
@@ -45,10 +44,6 @@ impl Stream for Room {
 
     fn number(&self) -> u64 {
         5
-    }
-
-    fn is_fed_by(&self, source: Source) -> bool {
-        source == Source::Account
     }
 
     fn read(

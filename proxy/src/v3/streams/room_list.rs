@@ -39,7 +39,6 @@ use crate::{
         page_token::PageTokens,
         sets::{NewRoomSet, Purpose, SetId},
         view::View,
-        waiting::Source,
     },
 };
 
@@ -56,10 +55,6 @@ impl Stream for RoomList {
 
     fn number(&self) -> u64 {
         NUMBER
-    }
-
-    fn is_fed_by(&self, source: Source) -> bool {
-        source == Source::Account
     }
 
     fn read(
@@ -182,7 +177,6 @@ fn conclude(
         (!outcome.told.is_empty()).then(|| NewRoomSet::new(Purpose::Told, outcome.told.encode()));
     reached.told = told.as_ref().map(|set| set.id);
     let mut sets: Vec<NewRoomSet> = outcome.pages.into_iter().collect();
-    // Kept again even where the session has it: it is needed for longer.
     sets.extend(told);
     let answer = match outcome.reply {
         Some(reply) => Answer::says(reply.write(view, params), Some(reached.encode())),

@@ -27,7 +27,6 @@ use crate::{
         fields::Fields,
         page_token::{FIRST_PAGE, PageTokens},
         view::View,
-        waiting::Source,
     },
 };
 
@@ -68,10 +67,6 @@ impl Stream for RoomMembers {
 
     fn number(&self) -> u64 {
         NUMBER
-    }
-
-    fn is_fed_by(&self, source: Source) -> bool {
-        source == Source::Account
     }
 
     fn read(

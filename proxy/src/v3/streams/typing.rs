@@ -12,7 +12,7 @@ use crate::{
     error::Error,
     json::{ObjectWriter, write_string},
     token::{Reader, put_varint},
-    v3::{fields::Fields, page_token::PageTokens, view::View, waiting::Source},
+    v3::{fields::Fields, page_token::PageTokens, view::View},
 };
 
 /// The stream.
@@ -36,10 +36,6 @@ impl Stream for Typing {
 
     fn number(&self) -> u64 {
         1
-    }
-
-    fn is_fed_by(&self, source: Source) -> bool {
-        source == Source::Account
     }
 
     fn read(

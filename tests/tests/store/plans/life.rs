@@ -54,7 +54,7 @@ pub(super) const HOT: &[&str] = &[
     "room_lists::room_list",
     "room_lists::room_list_changes",
     "rooms::intern_rooms",
-    "rooms::room_nid",
+    "rooms::room_nids",
     "selected_state::selected_states",
     "sessions::acknowledge_session",
     "sessions::lock",

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use ring::digest::{SHA256, digest};
 use store::{Position, RoomNid};
 
 use crate::{
+    fingerprint::fingerprint,
     ignored::Ignored,
     token::{Reader, put_varint},
     v3::sets::{NewRoomSet, Purpose, SetId, encode_rooms},
@@ -51,16 +51,14 @@ impl Place {
 }
 
 /// Names a list of ignored users.
-pub(super) fn fingerprint(ignored: &Ignored) -> Fingerprint {
+pub(super) fn name_of(ignored: &Ignored) -> Fingerprint {
     let users: BTreeSet<&String> = ignored.users().collect();
     let mut named = Vec::new();
     for user_id in users {
         put_varint(&mut named, user_id.len() as u64);
         named.extend_from_slice(user_id.as_bytes());
     }
-    let mut fingerprint = [0; HASH_BYTES];
-    fingerprint.copy_from_slice(&digest(&SHA256, &named).as_ref()[..HASH_BYTES]);
-    fingerprint
+    fingerprint(&named)
 }
 
 /// The rooms that were not told, to be kept with the session: they may be too many for a token.
@@ -88,7 +86,7 @@ mod tests {
     fn lists_of_ignored_users_are_told_apart() {
         let of = |users: &str| {
             let event = format!(r#"{{"content":{{"ignored_users":{{{users}}}}}}}"#);
-            fingerprint(&Ignored::read(event.as_bytes()))
+            name_of(&Ignored::read(event.as_bytes()))
         };
         let both = of(r#""@a:x":{},"@b:x":{}"#);
         assert_eq!(both, of(r#""@b:x":{},"@a:x":{}"#));

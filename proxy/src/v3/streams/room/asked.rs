@@ -1,11 +1,11 @@
 //! What a client asks for: the parameters of the stream. Pure.
 
-use ring::digest::{SHA256, digest};
 use serde_json::{Map, Value, json};
 
 use crate::{
     error::Error,
     filter::{EventFilter, EventFormat},
+    fingerprint::fingerprint,
     v3::{fields::Fields, streams::followed::Followed},
 };
 
@@ -101,8 +101,7 @@ impl Asked {
     /// A number for the types and the format: others have another one, as far as chance allows.
     pub(super) fn shape(&self) -> u64 {
         let shape = json!([self.types, self.not_types, self.format_name()]).to_string();
-        let hash = digest(&SHA256, shape.as_bytes());
-        hash.as_ref().iter().take(8).fold(0, |number, byte| (number << 8) | u64::from(*byte))
+        u64::from_be_bytes(fingerprint(shape.as_bytes()))
     }
 
     fn format_name(&self) -> &'static str {

@@ -58,7 +58,6 @@ pub(super) async fn answer(
 
     let members = reply.members(members);
     let (told, set) = Told::of(plan.told);
-    let kept = place.as_ref().is_some_and(|place| place.told == told);
     let pos = place.as_ref().map_or(view.now, |place| place.pos.max(view.now));
     let next = Place { pos, measure: plan.measure, members, told };
     let mut answer = if any || asked.lowered {
@@ -68,7 +67,7 @@ pub(super) async fn answer(
     } else {
         Answer::nothing_until(next.encode())
     };
-    answer.sets.extend(set.filter(|_| !kept));
+    answer.sets.extend(set);
     Ok(Some(answer))
 }
 

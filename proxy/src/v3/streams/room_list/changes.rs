@@ -285,17 +285,12 @@ impl Since<'_> {
             return Ok(Vec::new());
         }
         let room_ids = spaces::changed_after(self.view, &self.params.spaces, self.pos).await?;
-        let mut children = Vec::new();
-        for room_id in room_ids {
-            if let Some(nid) = self.view.store().room_nid(&room_id).await?
-                && !self.told.follows(nid)
-                && !page.contains(&nid)
-                && !children.contains(&nid)
-                && self.list.followed(nid).is_some()
-            {
-                children.push(nid);
-            }
-        }
+        let room_ids: Vec<&str> = room_ids.iter().map(String::as_str).collect();
+        let known = self.view.store().room_nids(&room_ids).await?;
+        let mut children: Vec<RoomNid> = known.into_values().collect();
+        children.retain(|nid| {
+            !self.told.follows(*nid) && !page.contains(nid) && self.list.followed(*nid).is_some()
+        });
         Ok(children)
     }
 

@@ -77,7 +77,7 @@ pub(super) async fn load(
         let timeline = timelines.get(&room.head.room_nid);
         has_news(room, timeline, &states, &tagged)
     });
-    let mut facts = facts_of(view, &wanted).await?;
+    let mut facts = facts_of(view, &wanted, &states).await?;
     let mut entries: Vec<Entry> = wanted
         .into_iter()
         .map(|room| {
@@ -85,7 +85,7 @@ pub(super) async fn load(
             let names = states.names(&room);
             let at = room.at(view.now);
             let initial = room.is_whole();
-            let all_state = room.news().is_none_or(|news| news.occasion == Occasion::OtherState);
+            let all_state = room.tells_all_state();
             let timeline = timelines.remove(&nid).map(|timeline| TimelineView {
                 // There is nothing that the client was told.
                 limited: timeline.limited && !initial,
@@ -133,6 +133,11 @@ impl Wanted {
     /// Whether it comes whole.
     pub(super) fn is_whole(&self) -> bool {
         matches!(self.how, How::Whole { .. } | How::Notifying { news: None, .. })
+    }
+
+    /// Whether all of the state that is asked for is told, and not what changed of it.
+    pub(super) fn tells_all_state(&self) -> bool {
+        self.news().is_none_or(|news| news.occasion == Occasion::OtherState)
     }
 
     /// What is new to a client that has got it.
@@ -291,13 +296,24 @@ pub(super) async fn tagged_after(
     Ok(tagged.map(|(nid, _)| nid).collect())
 }
 
-/// What the list shows of the rooms, each as of its moment.
-async fn facts_of(view: &View<'_>, rooms: &[Wanted]) -> Result<HashMap<RoomNid, RoomFacts>, Error> {
+/// What the list shows of the rooms, each as of its moment; of those whose name and heroes are not told, the tags alone.
+async fn facts_of(
+    view: &View<'_>,
+    rooms: &[Wanted],
+    states: &States,
+) -> Result<HashMap<RoomNid, RoomFacts>, Error> {
     let mut groups: BTreeMap<Position, Vec<&RoomHead>> = BTreeMap::new();
+    let mut tagged = Vec::new();
     for room in rooms {
-        groups.entry(room.at(view.now)).or_default().push(&room.head);
+        if states.names(room) || room.tells_all_state() {
+            groups.entry(room.at(view.now)).or_default().push(&room.head);
+        } else {
+            tagged.push(room.head.room_nid);
+        }
     }
-    let mut all = HashMap::with_capacity(rooms.len());
+    let tags = facts::tags(view.store(), view.account(), &tagged).await?;
+    let with_tags = |(nid, tags)| (nid, RoomFacts { tags: Some(tags), ..RoomFacts::default() });
+    let mut all: HashMap<RoomNid, RoomFacts> = tags.into_iter().map(with_tags).collect();
     for (at, heads) in groups {
         all.extend(facts::load(view.store(), view.account(), &heads, at, Avatars::Wanted).await?);
     }

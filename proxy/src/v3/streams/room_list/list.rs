@@ -15,6 +15,8 @@ use crate::{
 pub(super) struct List<'a> {
     pub(super) index: &'a RoomIndex,
     params: &'a Params,
+    /// The order that the index has it in.
+    order: Vec<SortBy>,
     /// With spaces: their children.
     children: Option<Children>,
     /// Invites of ignored users.
@@ -35,7 +37,7 @@ impl<'a> List<'a> {
         } else {
             HashSet::new()
         };
-        Ok(Self { index, params, children, hidden })
+        Ok(Self { index, params, order: params.sort.in_index(), children, hidden })
     }
 
     /// The section whose rooms it lists.
@@ -62,16 +64,15 @@ impl<'a> List<'a> {
     pub(super) fn rooms(&self) -> Vec<RoomNid> {
         let mut rooms: Vec<&IndexedRoom> = self.unranked().collect();
         if let (true, Some(children)) = (self.params.sort.by_space_order(), &self.children) {
-            rank_ties(&mut rooms, &self.params.sort.in_index(), self.index, children);
+            rank_ties(&mut rooms, &self.order, self.index, children);
         }
         rooms.into_iter().map(|room| room.room_nid).collect()
     }
 
     /// All of it, but for the order of spaces.
-    fn unranked(&self) -> impl Iterator<Item = &'a IndexedRoom> {
-        let order = self.params.sort.in_index();
-        let rooms: Vec<&IndexedRoom> = self.index.in_order(self.section(), &order).collect();
-        rooms.into_iter().filter(|room| self.admits(room))
+    fn unranked(&self) -> impl Iterator<Item = &'a IndexedRoom> + '_ {
+        let rooms = self.index.in_order(self.section(), &self.order);
+        rooms.filter(|room| self.admits(room))
     }
 
     fn admits(&self, room: &IndexedRoom) -> bool {

@@ -1,11 +1,11 @@
 //! Places: how far the list has been told, and where a page begins.
 
-use ring::digest::{SHA256, digest};
 use serde_json::Value;
 use store::{Position, RoomNid, Section};
 
 use super::NUMBER;
 use crate::{
+    fingerprint::fingerprint,
     token::{Reader, TokenError, put_varint},
     v3::{page_token::PageTokens, sets::SetId},
 };
@@ -20,10 +20,7 @@ pub(super) struct Digest([u8; DIGEST_BYTES]);
 impl Digest {
     /// That of these.
     pub(super) fn of(params: &Value) -> Self {
-        let hash = digest(&SHA256, params.to_string().as_bytes());
-        let mut bytes = [0; DIGEST_BYTES];
-        bytes.copy_from_slice(&hash.as_ref()[..DIGEST_BYTES]);
-        Self(bytes)
+        Self(fingerprint(params.to_string().as_bytes()))
     }
 
     fn read(reader: &mut Reader<'_>) -> Result<Self, TokenError> {

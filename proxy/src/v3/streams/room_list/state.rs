@@ -2,14 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use store::{Place, RoomHead, RoomNid, StateEvent, StateQuery, StateSelection};
+use store::{Place, RoomNid, StateEvent, StateQuery, StateSelection};
 
-use super::{
-    entry::Entry,
-    params::Params,
-    wanted::{Occasion, Wanted},
-};
-use crate::{error::Error, v3::view::View};
+use super::{entry::Entry, params::Params, wanted::Wanted};
+use crate::{error::Error, v3::view::View, views::heroes};
 
 const MEMBER: &str = "m.room.member";
 
@@ -52,7 +48,7 @@ pub(super) async fn load(
     let account_id = view.account().account_id;
     let with_events = || rooms.iter().filter(|room| room.has_events());
     let whole: Vec<(RoomNid, Place)> = with_events()
-        .filter(|room| room.news().is_none_or(|news| news.occasion == Occasion::OtherState))
+        .filter(|room| room.tells_all_state())
         .map(|room| (room.head.room_nid, Place::after(room.at(view.now))))
         .collect();
     let deltas: Vec<StateQuery> = with_events()
@@ -81,7 +77,7 @@ pub(super) async fn load(
         if changed.iter().any(|event| is_naming(event, &heroes)) {
             states.renamed.insert(nid);
         }
-        if room.news().is_some_and(|news| news.occasion != Occasion::OtherState) {
+        if !room.tells_all_state() {
             changed.retain(|event| params.shows_state(&event.event_type, &event.state_key));
             states.told.insert(nid, changed);
         }
@@ -122,10 +118,4 @@ pub(super) async fn add_members(view: &View<'_>, entries: &mut [Entry]) -> Resul
 fn is_naming(event: &StateEvent, heroes: &[String]) -> bool {
     NAMING.contains(&event.event_type.as_str())
         || (event.event_type == MEMBER && heroes.contains(&event.state_key))
-}
-
-/// Those whom the homeserver names the room after.
-fn heroes(head: &RoomHead) -> Vec<String> {
-    let raw = head.heroes.as_deref();
-    raw.and_then(|json| serde_json::from_slice(json).ok()).unwrap_or_default()
 }
