@@ -8,6 +8,7 @@ mod device;
 mod fresh;
 mod in_use;
 mod known_members;
+mod lease;
 pub(crate) mod members;
 mod presence;
 mod registry;
@@ -32,6 +33,7 @@ pub(crate) use self::{
     device::{Device, KeyCounts},
     in_use::InUse,
     known_members::{KnownMembers, MemoryId},
+    lease::Lease,
     presence::PresenceWish,
     registry::Accounts,
 };
@@ -73,6 +75,8 @@ pub(crate) struct Account {
     bootstrap: watch::Sender<Bootstrap>,
     /// Why upstream does not want to sync with this user at all, if that is so. Written by the poller.
     refusal: watch::Sender<Option<Failure>>,
+    /// Who polls for it. Written by `replicas`, and by whoever learns otherwise from the store.
+    lease: watch::Sender<Lease>,
     /// The device whose token runs the main poll. Written by pollers, after the store agreed.
     main_device: watch::Sender<Option<DeviceNid>>,
     /// Counts the occasions on which the main poll may have become vacant.
@@ -98,7 +102,7 @@ pub(crate) struct Account {
 const MEMBER_FETCHES: usize = 4;
 
 impl Account {
-    fn new(stored: &store::Account) -> Self {
+    fn new(stored: &store::Account, lease: Lease) -> Self {
         let bootstrap = match stored.upstream_since {
             Some(_) => Bootstrap::Ready,
             // Even an account whose upstream position was refused has its store to answer from.
@@ -112,6 +116,7 @@ impl Account {
             pos: watch::Sender::new(stored.pos),
             bootstrap: watch::Sender::new(bootstrap),
             refusal: watch::Sender::new(None),
+            lease: watch::Sender::new(lease),
             main_device: watch::Sender::new(stored.main_device),
             candidates: watch::Sender::new(0),
             devices: DashMap::new(),
@@ -250,6 +255,16 @@ impl Account {
         if self.main_device().is_some_and(|main| devices.contains(&main)) {
             self.set_main_device(None);
         }
+    }
+
+    /// Whether a poller of this process runs for it.
+    pub(crate) fn is_polled_for(&self) -> bool {
+        self.devices.iter().any(|device| device.has_poller())
+    }
+
+    /// Whether a request of one of its clients is under way here.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.devices.iter().any(|device| device.idle().is_zero())
     }
 
     /// The devices that this process knows.

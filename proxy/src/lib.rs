@@ -27,6 +27,7 @@ mod patience;
 mod peer;
 mod poller;
 mod redaction;
+mod replicas;
 mod room_json;
 mod router;
 pub mod secret;

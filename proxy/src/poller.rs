@@ -22,10 +22,11 @@ use std::{
     time::Duration,
 };
 
+use store::AccountId;
 use tokio::sync::Notify;
 
 use crate::{
-    account::{Account, Device},
+    account::{Account, Device, Lease},
     auth::authenticate_stored,
     capabilities,
     clock::now_ms,
@@ -43,9 +44,9 @@ const LONG_POLL: Duration = Duration::from_secs(25);
 /// before it.
 const SHORT_POLLS: u32 = 50;
 
-/// Sees to it that the device has a poller.
+/// Sees to it that the device has a poller, if this process is the one to poll for its account.
 pub(crate) fn ensure(state: &Arc<State>, account: &Arc<Account>, device: &Arc<Device>) {
-    if !device.claim_poller() {
+    if account.lease() != Lease::Ours || !device.claim_poller() {
         return;
     }
     let poller = Poller {
@@ -59,12 +60,12 @@ pub(crate) fn ensure(state: &Arc<State>, account: &Arc<Account>, device: &Arc<De
     tokio::spawn(poller.run());
 }
 
-/// Goes on polling for every device whose token is stored, as before a restart. Starts are spread
-/// out, so that thousands of accounts do not fall upon upstream at once.
-pub(crate) async fn resume_all(state: Arc<State>) {
+/// Polls for every device of these accounts whose token is stored, as before a restart or as another process did. Starts
+/// are spread out, so that thousands of accounts do not fall upon upstream at once.
+pub(crate) async fn resume(state: &Arc<State>, accounts: &[AccountId]) {
     let mut backoff = Backoff::new();
     let stored = loop {
-        match state.store.latest_tokens().await {
+        match state.store.latest_tokens(accounts).await {
             Ok(stored) => break stored,
             Err(error) => {
                 tracing::error!(error = %causes(&error), "cannot resume polling yet");
@@ -78,7 +79,7 @@ pub(crate) async fn resume_all(state: Arc<State>) {
             return;
         }
         let resumed = loop {
-            match authenticate_stored(&state, &token).await {
+            match authenticate_stored(state, &token).await {
                 Err(error) if error.is_unavailable() => {
                     tokio::time::sleep(backoff.next(None, outcome::FIRST_POLL_RETRY)).await;
                 }
@@ -100,7 +101,9 @@ pub(crate) async fn resume_all(state: Arc<State>) {
             ),
         }
     }
-    tracing::info!(devices = total, "resumed polling");
+    if total > 0 {
+        tracing::info!(accounts = accounts.len(), devices = total, "resumed polling");
+    }
 }
 
 /// The right to run a device's one poller, given back when it ends.
@@ -143,15 +146,22 @@ impl Poller {
     )]
     async fn run(self) {
         // Whatever ends the task, a panic included, leaves the place to the next one.
-        let _place = Place(Arc::clone(&self.device));
+        let place = Place(Arc::clone(&self.device));
         let mut shutting_down = self.state.shutting_down.clone();
         let mut logged_out = self.device.watch_logged_out();
+        let mut lease = self.account.watch_lease();
         tokio::select! {
             () = self.poll_forever() => {}
             () = self.look_through_gaps() => {}
             () = upkeep::keep_up(&self) => {}
             _ = shutting_down.wait_for(|down| *down) => {}
             _ = logged_out.wait_for(|gone| *gone) => tracing::info!("the device is logged out"),
+            _ = lease.wait_for(|lease| *lease != Lease::Ours) => {
+                tracing::debug!("this process polls for the account no longer");
+                drop(place);
+                // Whoever found the place still taken, because the lease came back at once, has left it at that.
+                ensure(&self.state, &self.account, &self.device);
+            }
         }
     }
 
@@ -165,6 +175,8 @@ impl Poller {
                 return;
             };
             let Some(current) = current else { continue };
+            // Others may have taken this process for dead while it stood still.
+            self.state.replicas.may_poll().await;
             if self.rest().await {
                 continue;
             }

@@ -25,10 +25,16 @@ pub use self::accept::Listener;
 use crate::config::Config;
 use crate::state::State;
 use crate::upstream;
-use crate::{dispatch, housekeeping, poller};
+use crate::{dispatch, housekeeping, replicas};
 
 /// How long requests under way may take to finish at shutdown.
 const DRAIN: Duration = Duration::from_secs(10);
+
+/// How long clients wait at the start for this process to join those that share the database.
+const JOIN: Duration = Duration::from_secs(2);
+
+/// How long it may take at shutdown to give up the accounts that this process polls for.
+const LEAVE: Duration = Duration::from_secs(1);
 
 /// Why the service could not start.
 #[derive(Debug, thiserror::Error)]
@@ -50,8 +56,10 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     let (stop, shutting_down) = watch::channel(false);
     let state = Arc::new(State::new(config, store, shutting_down).await?);
-    tokio::spawn(poller::resume_all(Arc::clone(&state)));
+    let replica = tokio::spawn(replicas::run(Arc::clone(&state)));
     tokio::spawn(housekeeping::run(Arc::clone(&state)));
+    // Whoever comes first is polled for by this process, and needs no other.
+    let _ = tokio::time::timeout(JOIN, state.replicas.may_poll()).await;
     let mut connections = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
 
@@ -87,6 +95,11 @@ pub async fn serve(
         );
     }
     connections.shutdown().await;
+    if tokio::time::timeout(LEAVE, replica).await.is_err() {
+        tracing::warn!(
+            "the database does not answer: others will take this process for dead in their time"
+        );
+    }
     Ok(())
 }
 

@@ -5,7 +5,8 @@ use tokio::sync::watch;
 
 use crate::{
     account::Accounts, auth::TokenCache, capabilities::Capabilities, config::Config, passthrough,
-    secret::Sealer, server::ServeError, token::Tokens, upstream, v2::FilterCache,
+    replicas::Replicas, secret::Sealer, server::ServeError, token::Tokens, upstream,
+    v2::FilterCache,
 };
 
 /// The shared state of the process. Held in an `Arc` by everything that runs.
@@ -18,6 +19,8 @@ pub(crate) struct State {
     pub(crate) upstream: upstream::Client,
     /// The accounts that this process serves.
     pub(crate) accounts: Accounts,
+    /// This process among those that share the database.
+    pub(crate) replicas: Replicas,
     /// Access tokens whose owner is known.
     pub(crate) token_cache: TokenCache,
     /// Seals access tokens.
@@ -47,6 +50,7 @@ impl State {
             upstream: upstream::Client::new(&config.upstream)?,
             forwarder: passthrough::Forwarder::new(&config.upstream)?,
             accounts: Accounts::new(config.max_polls, config.max_first_polls),
+            replicas: Replicas::default(),
             token_cache: TokenCache::default(),
             sealer: Sealer::new(&config.secret),
             tokens: Tokens::new(&store.token_key().await?),

@@ -60,13 +60,14 @@ impl Store {
         Ok(rows.first().map(token_of))
     }
 
-    /// The latest token of each device that has one: what polling resumes from after a restart. Devices
+    /// The latest token of each device of these accounts that has one: what polling for them begins with. Devices
     /// that run a main poll come first.
-    pub async fn latest_tokens(&self) -> Result<Vec<StoredToken>, Error> {
+    pub async fn latest_tokens(&self, accounts: &[AccountId]) -> Result<Vec<StoredToken>, Error> {
+        let ids: Vec<i64> = accounts.iter().map(|id| id.0).collect();
         let sql = format!(
             "-- access_tokens::latest_tokens
             {SELECT}
-            WHERE NOT EXISTS (
+            WHERE d.account_id = ANY($1) AND NOT EXISTS (
                 SELECT 1
                 FROM access_tokens newer
                 WHERE newer.device_nid = t.device_nid
@@ -74,7 +75,7 @@ impl Store {
             )
             ORDER BY (a.main_device_nid = t.device_nid) DESC NULLS LAST, t.device_nid"
         );
-        let rows = self.query("access_tokens::latest_tokens", &sql, &[]).await?;
+        let rows = self.query("access_tokens::latest_tokens", &sql, &[&ids]).await?;
         Ok(rows.iter().map(token_of).collect())
     }
 

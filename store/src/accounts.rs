@@ -2,7 +2,7 @@
 
 use tokio_postgres::Row;
 
-use crate::{AccountId, DeviceNid, Error, Position, Store, tx::Tx};
+use crate::{AccountId, DeviceNid, Error, Position, ReplicaId, Store, tx::Tx};
 
 /// An account as it stands.
 #[derive(Clone, Debug)]
@@ -21,10 +21,12 @@ pub struct Account {
     pub retained_from: Position,
     /// When a client last synced, in milliseconds, give or take an hour.
     pub used_at: i64,
+    /// The process that polls for it, if one does; it may be dead.
+    pub replica: Option<ReplicaId>,
 }
 
 const COLUMNS: &str =
-    "account_id, user_id, pos, upstream_since, main_device_nid, retained_from, used_at";
+    "account_id, user_id, pos, upstream_since, main_device_nid, retained_from, used_at, replica_id";
 
 /// Locks an account's row: no poll of it is stored until the transaction ends.
 pub(crate) async fn lock_account(tx: &Tx, account_id: AccountId) -> Result<(), Error> {
@@ -69,8 +71,8 @@ impl Store {
         Ok(rows.first().map(account_of))
     }
 
-    /// Makes `device` the one that runs the main poll, if `expected` still is. The old one's light
-    /// poll will go on from where its main poll was.
+    /// Makes `device` the one that runs the main poll, if `expected` still is and this process polls for the account. The
+    /// old one's light poll will go on from where its main poll was.
     pub async fn claim_main_poll(
         &self,
         account_id: AccountId,
@@ -83,8 +85,10 @@ impl Store {
                 "-- accounts::claim_main_poll
                 UPDATE accounts
                 SET main_device_nid = $3
-                WHERE account_id = $1 AND main_device_nid IS NOT DISTINCT FROM $2",
-                &[&account_id.0, &expected.map(|nid| nid.0), &device.0],
+                WHERE account_id = $1
+                    AND main_device_nid IS NOT DISTINCT FROM $2
+                    AND ($4::INTEGER IS NULL OR replica_id = $4)",
+                &[&account_id.0, &expected.map(|nid| nid.0), &device.0, &self.fence()],
             )
             .await?;
         if claimed == 1 {
@@ -103,13 +107,15 @@ impl Store {
     }
 
     /// Forgets upstream's position of the account, which upstream refused: the next main poll starts
-    /// without a since, and what it no longer lists is taken as left.
+    /// without a since, and what it no longer lists is taken as left. Does nothing if another process polls for it by now.
     pub async fn forget_upstream_since(&self, account_id: AccountId) -> Result<(), Error> {
         self.query(
             "accounts::forget_upstream_since",
             "-- accounts::forget_upstream_since
-            UPDATE accounts SET upstream_since = NULL WHERE account_id = $1",
-            &[&account_id.0],
+            UPDATE accounts
+            SET upstream_since = NULL
+            WHERE account_id = $1 AND ($2::INTEGER IS NULL OR replica_id = $2)",
+            &[&account_id.0, &self.fence()],
         )
         .await?;
         Ok(())
@@ -185,5 +191,6 @@ fn account_of(row: &Row) -> Account {
         main_device: row.get::<_, Option<i64>>("main_device_nid").map(DeviceNid),
         retained_from: Position(row.get("retained_from")),
         used_at: row.get("used_at"),
+        replica: row.get::<_, Option<i32>>("replica_id").map(ReplicaId),
     }
 }

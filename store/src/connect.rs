@@ -17,10 +17,19 @@ use std::{
 };
 
 use deadpool_postgres::{Manager, Pool, Runtime};
-use tokio_postgres::config::{Config, Host, SslMode};
+use tokio_postgres::{
+    Client, Socket,
+    config::{Config, Host, SslMode},
+    tls::MakeTlsConnect,
+};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use self::tls::Check;
+use crate::Error;
+
+/// What drives a connection that is nobody's but its owner's.
+pub(crate) type Connection =
+    tokio_postgres::Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
 
 /// Debian's default place for the socket of a Postgres server, which libpq there looks in first.
 const DEFAULT_SOCKET_DIRECTORY: &str = "/var/run/postgresql";
@@ -110,6 +119,13 @@ impl Settings {
             .build()
             .expect("a pool is refused only if it has time limits and no runtime");
         Ok(pool)
+    }
+
+    /// A connection of its own, outside any pool, and what drives it. Reads the certificates that `sslmode` asks for.
+    pub(crate) async fn connect(&self) -> Result<(Client, Connection), Error> {
+        let tls = tls::client_config(self.check, &self.roots)?;
+        let connected = self.config.connect(MakeRustlsConnect::new(tls)).await;
+        connected.map_err(|source| Error::Db { name: "connect::connect", source })
     }
 
     fn with_defaults(mut config: Config, check: Check, roots: tls::Roots) -> Self {

@@ -131,13 +131,19 @@ impl Store {
         tx.commit().await
     }
 
-    /// Forgets the position of a device's light poll, which upstream refused.
+    /// Forgets the position of a device's light poll, which upstream refused. Does nothing if another process polls for the
+    /// account by now.
     pub async fn forget_light_since(&self, device: DeviceNid) -> Result<(), Error> {
         self.query(
             "devices::forget_light_since",
             "-- devices::forget_light_since
-            UPDATE devices SET upstream_since = NULL WHERE device_nid = $1",
-            &[&device.0],
+            UPDATE devices
+            SET upstream_since = NULL
+            FROM accounts a
+            WHERE devices.device_nid = $1
+                AND a.account_id = devices.account_id
+                AND ($2::INTEGER IS NULL OR a.replica_id = $2)",
+            &[&device.0, &self.fence()],
         )
         .await?;
         Ok(())

@@ -4,9 +4,12 @@
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
+        id!($(#[$doc])* $name: i64);
+    };
+    ($(#[$doc:meta])* $name:ident: $number:ty) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name(pub i64);
+        pub struct $name(pub $number);
 
         impl std::fmt::Display for $name {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -23,6 +26,10 @@ id!(
 id!(
     /// A device of an account.
     DeviceNid
+);
+id!(
+    /// A process that serves from this database.
+    ReplicaId: i32
 );
 id!(
     /// A room ID, interned.

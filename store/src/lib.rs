@@ -16,6 +16,7 @@ mod latest_values;
 mod members;
 mod migrate;
 mod redactions;
+mod replicas;
 mod room_account_data;
 mod room_changes;
 mod room_heads;
@@ -46,10 +47,11 @@ pub use crate::{
     device_inbox::{InboxMessage, InboxPage},
     devices::Device,
     error::Error,
-    ids::{AccountId, BodyId, DeviceNid, InboxSeq, Place, Position, RoomNid, SessionId},
+    ids::{AccountId, BodyId, DeviceNid, InboxSeq, Place, Position, ReplicaId, RoomNid, SessionId},
     latest_values::{DeviceListChanges, StoredPresence, StoredReceipt},
     members::{Member, MemberChange},
     redactions::{RedactionRules, RedactionScan},
+    replicas::{Beat, Claimed, Membership, Peer},
     room_account_data::RoomAccountData,
     room_changes::RoomChange,
     room_heads::{ChangedRoom, RoomHead, Section},
@@ -69,6 +71,10 @@ pub struct Store {
     /// Room IDs already interned: they never change.
     room_nids: Arc<DashMap<String, RoomNid>>,
     redaction_rules: RedactionRules,
+    /// How to reach the database past the pool.
+    settings: Settings,
+    /// Which replica this process is.
+    replica: Arc<replicas::Own>,
 }
 
 /// What the server says of itself.
@@ -87,7 +93,13 @@ impl Store {
         redaction_rules: RedactionRules,
     ) -> Result<Self, Error> {
         let pool = settings.pool(max_connections)?;
-        Ok(Self { pool, room_nids: Arc::default(), redaction_rules })
+        Ok(Self {
+            pool,
+            room_nids: Arc::default(),
+            redaction_rules,
+            settings: settings.clone(),
+            replica: Arc::default(),
+        })
     }
 
     /// Asks the server for its version: whether it can be reached.

@@ -20,6 +20,10 @@ pub enum Signal {
     Int,
     /// To Postgres: stop at once, but leave no shared memory behind.
     Quit,
+    /// Stands still until told to go on.
+    Stop,
+    /// Goes on.
+    Continue,
 }
 
 impl Signal {
@@ -29,6 +33,8 @@ impl Signal {
             Self::Term => "TERM",
             Self::Int => "INT",
             Self::Quit => "QUIT",
+            Self::Stop => "STOP",
+            Self::Continue => "CONT",
         }
     }
 }

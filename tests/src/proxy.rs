@@ -69,6 +69,11 @@ impl Proxy {
         drop(self.process.lock().unwrap().take().expect("the proxy is running"));
     }
 
+    /// Sends the process a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.process.lock().unwrap().as_ref().expect("the proxy is running").signal(signal);
+    }
+
     /// Asks the process to end, as a service manager does, and checks that it does so in time.
     pub async fn stop(&self) {
         let process = self.process.lock().unwrap().take().expect("the proxy is running");

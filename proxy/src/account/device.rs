@@ -278,6 +278,11 @@ impl Device {
         !self.has_poller.swap(true, Ordering::AcqRel)
     }
 
+    /// Whether a poller runs for it.
+    pub(crate) fn has_poller(&self) -> bool {
+        self.has_poller.load(Ordering::Acquire)
+    }
+
     /// The poller has ended.
     pub(crate) fn release_poller(&self) {
         self.has_poller.store(false, Ordering::Release);

@@ -11,7 +11,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{Account, Bootstrap, Device, Failure};
+use super::{Account, Bootstrap, Device, Failure, Lease};
 use crate::{auth::Requester, error::Error, state::State};
 
 /// How long a request waits for the first word of upstream about its own device, when the account
@@ -56,7 +56,9 @@ impl Accounts {
         let account = match self.account(user_id) {
             Some(account) => account,
             None => {
-                let account = Arc::new(Account::new(&store.account(user_id).await?));
+                let stored = store.account(user_id).await?;
+                let holder = store.claim_account(stored.account_id).await?;
+                let account = Arc::new(Account::new(&stored, Lease::of(store, holder)));
                 self.by_user.insert(user_id.to_owned(), Arc::clone(&account));
                 account
             }
@@ -88,9 +90,23 @@ impl Accounts {
             return Ok(Some(account));
         }
         let Some(stored) = store.find_account(user_id).await? else { return Ok(None) };
-        let account = Arc::new(Account::new(&stored));
+        let account = Arc::new(Account::new(&stored, Lease::of(store, stored.replica)));
         self.by_user.insert(user_id.to_owned(), Arc::clone(&account));
         Ok(Some(account))
+    }
+
+    /// The accounts that this process knows.
+    pub(crate) fn all(&self) -> Vec<Arc<Account>> {
+        self.by_user.iter().map(|account| Arc::clone(&account)).collect()
+    }
+
+    /// The accounts that this process polls for.
+    pub(crate) fn ours(&self) -> Vec<Arc<Account>> {
+        self.by_user
+            .iter()
+            .filter(|account| account.lease() == Lease::Ours)
+            .map(|account| Arc::clone(&account))
+            .collect()
     }
 
     /// Forgets an account. Who comes for it after that finds what is in the store then.

@@ -34,6 +34,9 @@ impl Poller {
             Ok(None) => return Outcome::Refused,
             Err(error) => return outcome::of_store_failure(&error),
         };
+        if !self.account.hear_of_holder(&self.state.store, account.replica) {
+            return Outcome::AskAgain;
+        }
         // What is stored may be ahead of what this process heard of: a commit whose answer was lost.
         if account.main_device != Some(self.device.device_nid) {
             self.account.set_main_device(account.main_device);

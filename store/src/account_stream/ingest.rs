@@ -25,7 +25,8 @@ pub struct Ingested {
 impl Store {
     /// Stores a main poll. A poll that brought nothing gets no position.
     ///
-    /// [`Error::Fenced`] when the stream has moved on from the since it was asked with.
+    /// [`Error::Fenced`] when the stream has moved on from the since it was asked with, or another process polls for the
+    /// account by now.
     pub async fn ingest(&self, account_id: AccountId, poll: &Poll) -> Result<Ingested, Error> {
         let room_ids: Vec<&str> = poll.rooms.iter().map(|room| room.room_id.as_str()).collect();
         let room_nids = self.intern_rooms(&room_ids).await?;
@@ -46,7 +47,7 @@ impl Store {
         room_nids: &std::collections::HashMap<String, crate::RoomNid>,
     ) -> Result<Ingested, Error> {
         let tx = self.tx("ingest::ingest").await?;
-        let mut pos = lock(&tx, account_id, poll).await?;
+        let mut pos = lock(&tx, account_id, poll, self.fence()).await?;
         if !poll.is_idle() {
             pos = Position(pos.0 + 1);
         }
@@ -85,7 +86,8 @@ impl Store {
 
     /// Stores a light poll: one device's inbox and key counts. It moves no position of the account.
     ///
-    /// [`Error::Fenced`] when the device has moved on from the since it was asked with.
+    /// [`Error::Fenced`] when the device has moved on from the since it was asked with, or another process polls for the
+    /// account by now.
     pub async fn ingest_light(
         &self,
         account_id: AccountId,
@@ -96,12 +98,18 @@ impl Store {
         let row = tx
             .query_opt(
                 "-- ingest::ingest_light
-                SELECT upstream_since FROM devices WHERE device_nid = $1 FOR UPDATE",
+                SELECT d.upstream_since, a.replica_id
+                FROM devices d
+                JOIN accounts a ON a.account_id = d.account_id
+                WHERE d.device_nid = $1
+                FOR UPDATE OF d",
                 &[&device.0],
             )
             .await?;
+        let replica = self.fence();
+        let holder: Option<i32> = row.as_ref().and_then(|row| row.get("replica_id"));
         let since: Option<String> = row.and_then(|row| row.get("upstream_since"));
-        if since != poll.asked_since {
+        if since != poll.asked_since || (replica.is_some() && holder != replica) {
             return Err(Error::Fenced { asked_since: poll.asked_since.clone() });
         }
         let inbox_seq =
@@ -135,12 +143,18 @@ impl Store {
 
 /// Locks the account and gives its position, if its stream stands where the poll was asked from and
 /// the polled device still runs the main poll. Without the second, a reply that arrives during a
-/// handover would store messages that the device's light poll then gets again.
-async fn lock(tx: &Tx, account_id: AccountId, poll: &Poll) -> Result<Position, Error> {
+/// handover would store messages that the device's light poll then gets again. `replica` is the process that has to hold
+/// the account.
+async fn lock(
+    tx: &Tx,
+    account_id: AccountId,
+    poll: &Poll,
+    replica: Option<i32>,
+) -> Result<Position, Error> {
     let row = tx
         .query_opt(
             "-- ingest::lock
-            SELECT pos, upstream_since, main_device_nid
+            SELECT pos, upstream_since, main_device_nid, replica_id
             FROM accounts
             WHERE account_id = $1
             FOR UPDATE",
@@ -150,6 +164,9 @@ async fn lock(tx: &Tx, account_id: AccountId, poll: &Poll) -> Result<Position, E
     let fenced = || Error::Fenced { asked_since: poll.asked_since.clone() };
     let row = row.ok_or_else(fenced)?;
     if row.get::<_, Option<&str>>("upstream_since") != poll.asked_since.as_deref() {
+        return Err(fenced());
+    }
+    if replica.is_some() && row.get::<_, Option<i32>>("replica_id") != replica {
         return Err(fenced());
     }
     let main_device: Option<i64> = row.get("main_device_nid");

@@ -18,6 +18,7 @@ mod ended_sessions;
 mod fidelity;
 mod first_attempt;
 mod invites;
+mod leases;
 mod look_back;
 mod lost_history;
 mod numbered;

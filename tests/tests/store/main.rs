@@ -21,6 +21,7 @@ mod migrate;
 mod plans;
 mod polls;
 mod redactions;
+mod replicas;
 mod room_account_data;
 mod room_lists;
 mod rooms;

@@ -1,0 +1,54 @@
+//! Who polls for an account: this process, another one, or nobody at the moment.
+//!
+//! The store decides; this is what the process last heard of it. Pollers run only while the lease is ours.
+
+use store::{ReplicaId, Store};
+use tokio::sync::watch;
+
+use super::Account;
+
+/// Who polls for an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lease {
+    /// Nobody that this process knows of: whoever is first.
+    Vacant,
+    /// This process.
+    Ours,
+    /// Another one.
+    Theirs(ReplicaId),
+}
+
+impl Lease {
+    /// What the store says of an account.
+    pub(super) fn of(store: &Store, holder: Option<ReplicaId>) -> Self {
+        match holder {
+            None => Self::Vacant,
+            Some(holder) if store.replica() == Some(holder) => Self::Ours,
+            Some(holder) => Self::Theirs(holder),
+        }
+    }
+}
+
+impl Account {
+    /// Who polls for it.
+    pub(crate) fn lease(&self) -> Lease {
+        *self.lease.borrow()
+    }
+
+    /// Changes when another process polls for it, or none does.
+    pub(crate) fn watch_lease(&self) -> watch::Receiver<Lease> {
+        self.lease.subscribe()
+    }
+
+    /// Another process polls for it from now on, or this one, or none.
+    pub(crate) fn set_lease(&self, lease: Lease) {
+        self.lease.send_if_modified(|current| std::mem::replace(current, lease) != lease);
+    }
+
+    /// What the store says of the lease. Gives whether it is ours.
+    pub(crate) fn hear_of_holder(&self, store: &Store, holder: Option<ReplicaId>) -> bool {
+        let lease = Lease::of(store, holder);
+        self.set_lease(lease);
+        lease == Lease::Ours
+    }
+}

@@ -1,0 +1,197 @@
+//! This process among those that share the database: it says that it lives, takes over accounts that nobody polls for, and
+//! gives some up where others have few.
+//!
+//! Neighbours: the store decides who lives and who holds an account (its module `replicas`); pollers run while an account's
+//! lease is ours. It must not know what a request wants. Losing the database is not losing an account at once: a lease
+//! holds until the others could have taken it over, and no longer.
+
+mod ears;
+mod sharing;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use store::{Beat, Membership, ReplicaId};
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
+};
+
+use crate::{account::Lease, error::causes, state::State};
+
+/// How long a replica lives without a word. Others take its accounts over after that.
+const LIFETIME: Duration = Duration::from_secs(6);
+
+/// How often it says that it lives.
+const BEAT: Duration = Duration::from_secs(1);
+
+/// How long the database may take to hear it: there has to be time for another session after that.
+const HEARING: Duration = Duration::from_secs(3);
+
+/// How long to wait before the next try to join.
+const REJOIN: Duration = Duration::from_millis(500);
+
+/// What this process knows of the others, and whether they take it for alive.
+#[derive(Default)]
+pub(crate) struct Replicas {
+    others: AtomicUsize,
+    /// Until then nobody takes its accounts over; `None` while it has not joined.
+    alive_until: watch::Sender<Option<Instant>>,
+}
+
+impl Replicas {
+    /// Whether no other replica lives: then there is nobody to tell anything.
+    pub(crate) fn alone(&self) -> bool {
+        self.others.load(Ordering::Acquire) == 0
+    }
+
+    /// Waits until this process has joined, and is sure that no other polls for its accounts.
+    pub(crate) async fn may_poll(&self) {
+        let lives = |until: &Option<Instant>| until.is_some_and(|until| Instant::now() < until);
+        // Nobody else has the other side.
+        let _ = self.alive_until.subscribe().wait_for(lives).await;
+    }
+
+    fn alive_until(&self) -> Option<Instant> {
+        *self.alive_until.borrow()
+    }
+
+    fn lives_until(&self, until: Option<Instant>) {
+        self.alive_until.send_replace(until);
+    }
+}
+
+/// Why a membership ended.
+enum End {
+    /// The process is to end.
+    ShuttingDown(Membership),
+    /// The connection is gone, or does not answer.
+    SessionOver,
+    /// The others have taken this process for dead.
+    TakenForDead,
+}
+
+/// Takes part until the process ends.
+pub(crate) async fn run(state: Arc<State>) {
+    let mut before = None;
+    loop {
+        let Some(membership) = join(&state, before).await else { return };
+        before = Some(membership.replica());
+        match stay(&state, membership).await {
+            End::ShuttingDown(membership) => {
+                lay_down(&state);
+                if let Err(error) = membership.leave().await {
+                    tracing::warn!(error = %causes(&error), "could not give up the accounts");
+                }
+                return;
+            }
+            End::SessionOver => tracing::warn!("the session with the database ended"),
+            End::TakenForDead => {
+                tracing::warn!("the other replicas have taken this one for dead");
+                lay_down(&state);
+            }
+        }
+    }
+}
+
+/// Joins, however long that takes; `None` when the process is to end before that.
+async fn join(state: &Arc<State>, before: Option<ReplicaId>) -> Option<Membership> {
+    let mut shutting_down = state.shutting_down.clone();
+    loop {
+        let began = Instant::now();
+        let expiry = state.replicas.alive_until();
+        let joined = tokio::select! {
+            joined = state.store.join(before, LIFETIME) => joined,
+            _ = shutting_down.wait_for(|down| *down) => return None,
+            () = sleep_until(expiry.unwrap_or(began)), if expiry.is_some() => {
+                tracing::warn!("the database was away for too long: others may poll by now");
+                lay_down(state);
+                continue;
+            }
+        };
+        match joined {
+            Ok((membership, adopted)) => {
+                state.replicas.lives_until(Some(began + LIFETIME));
+                sharing::keep_only(state, &adopted);
+                ears::missed(state);
+                tracing::debug!(replica = %membership.replica(), adopted = adopted.len(), "joined");
+                tokio::spawn(sharing::poll_for(Arc::clone(state), adopted));
+                return Some(membership);
+            }
+            Err(error) => {
+                tracing::warn!(error = %causes(&error), "cannot join the replicas on this database yet");
+                sleep(REJOIN).await;
+            }
+        }
+    }
+}
+
+/// Says that this process lives, and listens, until one or the other is no longer possible.
+async fn stay(state: &Arc<State>, mut membership: Membership) -> End {
+    let mut shutting_down = state.shutting_down.clone();
+    let mut beats = interval(BEAT);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut sharing = sharing::Sharing::default();
+    loop {
+        let happened = tokio::select! {
+            biased;
+            _ = shutting_down.wait_for(|down| *down) => Happened::ShuttingDown,
+            _ = beats.tick() => Happened::Beat,
+            told = membership.notice() => Happened::Told(told),
+        };
+        match happened {
+            Happened::ShuttingDown => return End::ShuttingDown(membership),
+            Happened::Beat => match beat(state, &membership).await {
+                Ok(Some(beat)) => sharing.tend(state, beat),
+                Ok(None) => return End::TakenForDead,
+                Err(SessionOver) => return End::SessionOver,
+            },
+            Happened::Told(Some(told)) => ears::hear(state, &told),
+            Happened::Told(None) => return End::SessionOver,
+        }
+    }
+}
+
+/// What a replica waits for.
+enum Happened {
+    ShuttingDown,
+    Beat,
+    Told(Option<String>),
+}
+
+/// The session does not answer.
+struct SessionOver;
+
+/// Says that this process lives. `None` if nobody believes it any more.
+async fn beat(state: &State, membership: &Membership) -> Result<Option<Beat>, SessionOver> {
+    let began = Instant::now();
+    let ours = i32::try_from(state.accounts.ours().len()).unwrap_or(i32::MAX);
+    let beat = timeout(HEARING, membership.beat(LIFETIME, ours)).await;
+    let beat = match beat {
+        Ok(Ok(beat)) => beat,
+        Ok(Err(error)) => {
+            tracing::warn!(error = %causes(&error), "could not say that this process lives");
+            return Err(SessionOver);
+        }
+        Err(_) => return Err(SessionOver),
+    };
+    if let Some(beat) = &beat {
+        state.replicas.lives_until(Some(began + LIFETIME));
+        state.replicas.others.store(beat.others.len(), Ordering::Release);
+    }
+    Ok(beat)
+}
+
+/// Polls for nobody any more, until it has joined again.
+fn lay_down(state: &State) {
+    state.replicas.lives_until(None);
+    state.store.stand_down();
+    for account in state.accounts.ours() {
+        account.set_lease(Lease::Vacant);
+    }
+}

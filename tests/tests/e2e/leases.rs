@@ -1,0 +1,189 @@
+//! Several processes on one database: each account is polled for by one of them, and when that one is gone by another.
+
+use std::time::Duration;
+
+use tests::client::Client;
+use tests::keep::Signal;
+use tests::lab::shared_postgres;
+use tests::matchers::{joined, messages};
+use tests::postgres::Database;
+use tests::proxy::Proxy;
+use tests::scripted_homeserver::{ScriptedHomeserver, first_sync, messages_in};
+use tests::wait::{eventually, eventually_within};
+
+const ROOM: &str = "!room:scripted";
+
+/// How long after a process was killed another one polls for its accounts, at most.
+const TAKE_OVER: Duration = Duration::from_secs(10);
+
+/// A homeserver, and processes in front of it that share a database.
+struct Replicas {
+    homeserver: ScriptedHomeserver,
+    database: Database,
+    proxies: Vec<Proxy>,
+}
+
+impl Replicas {
+    async fn start(count: usize) -> Self {
+        let homeserver = ScriptedHomeserver::start().await;
+        let database = shared_postgres().await.database().await;
+        let mut replicas = Self { homeserver, database, proxies: Vec::new() };
+        for _ in 0..count {
+            replicas.start_another().await;
+        }
+        replicas
+    }
+
+    async fn start_another(&mut self) {
+        self.proxies.push(Proxy::start(&self.homeserver.url(), &self.database).await);
+    }
+
+    /// Alice's phone, which talks to the first process and has synced.
+    async fn alice(&self) -> Client {
+        let alice = self.homeserver.device(&self.proxies[0].url(), "@alice:scripted", "PHONE");
+        self.homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["one"]));
+        alice.v2().next().await;
+        self.homeserver.is_polled_with("s1").await;
+        alice
+    }
+
+    /// How many accounts each living process holds, by its number.
+    async fn held(&self) -> Vec<(i32, i64)> {
+        let rows = self
+            .database
+            .connect()
+            .await
+            .unwrap()
+            .query(
+                "SELECT r.replica_id, COUNT(a.account_id)
+                 FROM replicas r
+                 LEFT JOIN accounts a ON a.replica_id = r.replica_id
+                 WHERE r.alive_until > 0
+                 GROUP BY r.replica_id
+                 ORDER BY r.replica_id",
+                &[],
+            )
+            .await
+            .unwrap();
+        rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+    }
+
+    /// Waits until a poll with this `since` has come again, after `before` of them.
+    async fn is_polled_again(&self, since: &str, before: usize) {
+        eventually_within(TAKE_OVER, "another process to poll", async || {
+            (self.polls(since) > before).then_some(())
+        })
+        .await;
+    }
+
+    fn polls(&self, since: &str) -> usize {
+        self.homeserver.polled().iter().filter(|polled| polled.as_deref() == Some(since)).count()
+    }
+}
+
+#[tokio::test]
+async fn a_killed_process_is_replaced_within_ten_seconds() {
+    let replicas = Replicas::start(2).await;
+    let alice = replicas.alice().await;
+    let mut elsewhere = alice.at(&replicas.proxies[1].url()).v2();
+    elsewhere.until_reply("the room", |reply| joined(reply, ROOM).is_object()).await;
+    assert_eq!(replicas.held().await.iter().map(|(_, held)| held).sum::<i64>(), 1);
+
+    let before = replicas.polls("s1");
+    replicas.proxies[0].kill9();
+    replicas.is_polled_again("s1", before).await;
+
+    replicas.homeserver.on_sync(Some("s1"), &messages_in(ROOM, "s2", &["two"]));
+    elsewhere.until_reply("the message", |reply| messages(reply, ROOM) == ["two"]).await;
+    let held = replicas.held().await;
+    assert_eq!(held.iter().map(|(_, held)| held).sum::<i64>(), 1, "{held:?}");
+}
+
+#[tokio::test]
+async fn a_process_that_ends_in_order_leaves_its_accounts_to_the_others() {
+    let replicas = Replicas::start(2).await;
+    replicas.alice().await;
+    let before = replicas.polls("s1");
+    replicas.proxies[0].stop().await;
+    replicas.is_polled_again("s1", before).await;
+    let held = replicas.held().await;
+    assert!(matches!(held[..], [(_, 1)]), "one is left, and holds the account: {held:?}");
+}
+
+#[tokio::test]
+async fn a_process_that_is_alone_polls_again_at_once_after_it_was_killed() {
+    let replicas = Replicas::start(1).await;
+    replicas.alice().await;
+    let before = replicas.polls("s1");
+    replicas.proxies[0].crash_and_restart().await;
+    replicas.is_polled_again("s1", before).await;
+    let held = replicas.held().await;
+    assert!(matches!(held[..], [(_, 1)]), "{held:?}");
+}
+
+/// A process can stand still for longer than the others wait for it: a machine that was suspended, or swaps.
+#[tokio::test]
+async fn a_process_that_stood_still_is_replaced_and_disturbs_nobody_when_it_goes_on() {
+    let replicas = Replicas::start(2).await;
+    let alice = replicas.alice().await;
+    let mut elsewhere = alice.at(&replicas.proxies[1].url()).v2();
+    elsewhere.until_reply("the room", |reply| joined(reply, ROOM).is_object()).await;
+
+    let before = replicas.polls("s1");
+    replicas.proxies[0].signal(Signal::Stop);
+    replicas.is_polled_again("s1", before).await;
+    replicas.homeserver.on_sync(Some("s1"), &messages_in(ROOM, "s2", &["two"]));
+    elsewhere.until_reply("the message", |reply| messages(reply, ROOM) == ["two"]).await;
+    // The answer of its own poll is there, and it would store it.
+    replicas.proxies[0].signal(Signal::Continue);
+    eventually("it to have joined anew", async || (replicas.held().await.len() == 2).then_some(()))
+        .await;
+    replicas.homeserver.on_sync(Some("s2"), &messages_in(ROOM, "s3", &["three"]));
+    elsewhere.until_reply("the next message", |reply| messages(reply, ROOM) == ["three"]).await;
+    let stored = replicas.database.connect().await.unwrap();
+    let polls = stored.query_one("SELECT COUNT(*) FROM polls", &[]).await.unwrap();
+    assert_eq!(polls.get::<_, i64>(0), 3, "each poll is stored once");
+}
+
+#[tokio::test]
+async fn a_new_process_gets_its_share_of_the_accounts() {
+    const ACCOUNTS: i64 = 12;
+    let mut replicas = Replicas::start(1).await;
+    let first = first_sync("@somebody:scripted", ROOM, "s1", &["one"]);
+    replicas.homeserver.on_sync(None, &first);
+    for number in 0..ACCOUNTS {
+        let user_id = format!("@user{number}:scripted");
+        let url = replicas.proxies[0].url();
+        replicas.homeserver.device(&url, &user_id, "PHONE").v2().next().await;
+    }
+    replicas.start_another().await;
+    eventually("the accounts to be shared", async || {
+        let held = replicas.held().await;
+        let all = held.iter().map(|(_, held)| held).sum::<i64>() == ACCOUNTS;
+        (all && held.iter().all(|(_, held)| *held >= ACCOUNTS / 3)).then_some(())
+    })
+    .await;
+}
+
+/// Whatever takes the session away (an administrator, a failover), the process makes a new one and keeps its accounts.
+#[tokio::test]
+async fn a_session_that_is_cut_off_costs_nothing() {
+    let replicas = Replicas::start(1).await;
+    let alice = replicas.alice().await;
+    let before = replicas.held().await;
+    let administrator = replicas.database.connect().await.unwrap();
+    administrator
+        .batch_execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+             WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        )
+        .await
+        .unwrap();
+    eventually("another membership", async || {
+        let held = replicas.held().await;
+        (held != before && matches!(held[..], [(_, 1)])).then_some(())
+    })
+    .await;
+    replicas.homeserver.on_sync(Some("s1"), &messages_in(ROOM, "s2", &["two"]));
+    alice.v2().until_reply("the message", |reply| messages(reply, ROOM).contains(&"two")).await;
+}
