@@ -4,6 +4,7 @@
 //! goes on after a fault, so that an operator hears of all faults at once.
 
 mod argv;
+mod client_limits;
 mod defaults;
 mod faults;
 mod files;
@@ -163,6 +164,23 @@ pub(crate) struct Flags {
     /// Pass federation paths on to the homeserver
     #[arg(long, env = "SYNCV3_FORWARD_FEDERATION", value_name = "BOOL", default_value = defaults::FORWARD, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     forward_federation: String,
+
+    /// Where `/metrics`, `/health` and `/ready` are served: as `-port`, but a port alone is one of the loopback address [default: nowhere]
+    #[arg(long, env = "SYNCV3_METRICS", value_name = "ADDRESS")]
+    metrics: Option<String>,
+
+    /// Send traces to this OpenTelemetry collector: the base URL of its OTLP/HTTP, such as `http://localhost:4318` [default: none]
+    #[arg(long, env = "SYNCV3_OTLP", value_name = "URL")]
+    otlp: Option<String>,
+
+    /// The share of requests and polls that are traced, from 0 to 1
+    #[arg(long, env = "SYNCV3_OTLP_SAMPLE", value_name = "SHARE", default_value = defaults::OTLP_SAMPLE)]
+    otlp_sample: String,
+    #[command(flatten)]
+    client_limits: client_limits::ClientLimitFlags,
+    /// How long a client may stay away and still go on from where it was, in days
+    #[arg(long, env = "SYNCV3_RETENTION", value_name = "DAYS", default_value = defaults::RETENTION)]
+    retention: String,
 }
 
 impl Flags {

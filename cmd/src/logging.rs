@@ -1,21 +1,38 @@
-//! Where log lines go: to stderr, as text for people or as JSON for machines.
+//! Where log lines go: to stderr, as text for people or as JSON for machines. And where traces go.
 
 use std::io::{self, IsTerminal};
 
-use tracing_subscriber::EnvFilter;
+use proxy::traces::{Traces, TracesError, is_traced};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::{
+    EnvFilter, Layer, filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt,
+};
 
 use crate::config::{LogFormat, Logging};
 
-/// Sends the log of the whole process to stderr from now on.
-pub(crate) fn start(logging: Logging) {
-    let builder = tracing_subscriber::fmt()
+/// Sends the log of the whole process to stderr from now on, and its traces to a collector, if there is one. What is left
+/// of those is to be delivered at the end ([`Traces::stop`]).
+pub(crate) fn start(logging: Logging) -> Result<Option<Traces>, TracesError> {
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_env_filter(logging.filter);
-    match logging.format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().init(),
-    }
+        .with_ansi(io::stderr().is_terminal());
+    let lines = match logging.format {
+        LogFormat::Text => lines.boxed(),
+        // The outermost span comes first in the list, and is that of the request or of the poller.
+        LogFormat::Json => lines.json().with_current_span(false).boxed(),
+    };
+    let traces = logging.otlp.map(|otlp| Traces::to(&otlp.collector, otlp.share)).transpose()?;
+    let spans = traces.as_ref().map(|traces| {
+        tracing_opentelemetry::layer()
+            .with_tracer(traces.tracer())
+            .with_location(false)
+            .with_target(false)
+            .with_threads(false)
+            .with_tracked_inactivity(false)
+            .with_filter(filter_fn(is_traced).with_max_level_hint(LevelFilter::DEBUG))
+    });
+    tracing_subscriber::registry().with(lines.with_filter(logging.filter)).with(spans).init();
+    Ok(traces)
 }
 
 /// Reads a level, or a list of `target=level` as tracing's `EnvFilter` has it.

@@ -20,12 +20,16 @@ use std::{
     future::Future,
     io::{self, Write},
     process::ExitCode,
+    time::Duration,
 };
 
 use crate::config::{Command, Faults, Flags};
 
 /// `EX_USAGE` of sysexits.h: what was asked for cannot be understood, and trying again is no use.
 const EXIT_USAGE: u8 = 64;
+
+/// How long what cannot be interrupted, such as a name that is being resolved, may hold up the end.
+const LEFTOVERS: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     let (command, flags) = match config::parse(std::env::args_os()) {
@@ -61,18 +65,30 @@ where
             return ExitCode::from(EXIT_USAGE);
         }
     };
-    logging::start(log);
-    for name in Flags::unknown_environment() {
-        tracing::warn!("`{name}` in the environment is not a setting of this program: ignored");
-    }
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("the runtime cannot be started: {error}")),
     };
-    match runtime.block_on(run(config)) {
+    let traces = {
+        // What delivers traces runs there.
+        let _entered = runtime.enter();
+        match logging::start(log) {
+            Ok(traces) => traces,
+            Err(error) => return fail(&with_sources(&error)),
+        }
+    };
+    for name in Flags::unknown_environment() {
+        tracing::warn!("`{name}` in the environment is not a setting of this program: ignored");
+    }
+    let code = match runtime.block_on(run(config)) {
         Ok(code) => code,
         Err(error) => fail(&with_sources(&*error)),
+    };
+    if let Some(traces) = traces {
+        traces.stop();
     }
+    runtime.shutdown_timeout(LEFTOVERS);
+    code
 }
 
 /// Prints what clap has to say: the help, the version, or why the arguments were refused.

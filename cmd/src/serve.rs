@@ -2,7 +2,7 @@
 
 use std::{error::Error, process::ExitCode, time::Duration};
 
-use proxy::upstream::Address;
+use proxy::{Monitor, upstream::Address};
 use tokio::time::sleep;
 
 use crate::{
@@ -30,11 +30,20 @@ pub(crate) async fn run(config: Config) -> Result<ExitCode, Box<dyn Error>> {
     let secret = secret::read_or_make(&config.secret)?;
     // Before the database is ready: clients that come meanwhile wait, and are not turned away.
     let (listener, place) = listen::open(&config.listen).await?;
+    let monitor = Monitor::default();
+    if let Some(metrics) = &config.metrics {
+        let (listener, place) = listen::open(metrics).await?;
+        tracing::info!("metrics, health and readiness are told on {place}");
+        tokio::spawn(monitor.clone().serve(listener));
+    }
     let database = Database::open(&config.storage).await?;
 
-    let outcome = serve(&config, secret, &database, listener, &place, shutdown).await;
+    let outcome = serve(&config, secret, &database, listener, &place, &monitor, shutdown).await;
     database.close().await;
     listen::tidy_up(&config.listen);
+    if let Some(metrics) = &config.metrics {
+        listen::tidy_up(metrics);
+    }
     outcome?;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
@@ -46,6 +55,7 @@ async fn serve(
     database: &Database,
     listener: proxy::Listener,
     place: &str,
+    monitor: &Monitor,
     shutdown: Shutdown,
 ) -> Result<(), Box<dyn Error>> {
     tokio::select! {
@@ -55,7 +65,7 @@ async fn serve(
     tracing::info!("listening on {place}");
     let store = database.store.clone();
     tokio::select! {
-        served = proxy::serve(proxy_config(config, secret), store, listener, shutdown.requested()) => {
+        served = proxy::serve(proxy_config(config, secret), store, listener, monitor, shutdown.requested()) => {
             Ok(served?)
         }
         () = is_a_proxy(&config.server) => Err(PointsAtProxy(config.server.clone()).into()),
@@ -107,6 +117,7 @@ fn proxy_config(config: &Config, secret: [u8; 32]) -> proxy::Config {
         max_request_bytes,
         max_polls,
         max_first_polls,
+        retention,
     } = config.limits;
     proxy::Config {
         upstream: config.server.clone(),
@@ -122,5 +133,7 @@ fn proxy_config(config: &Config, secret: [u8; 32]) -> proxy::Config {
         forward_federation: config.forward_federation,
         max_polls,
         max_first_polls,
+        client_limits: config.client_limits.clone(),
+        retention,
     }
 }

@@ -17,7 +17,7 @@ pub(crate) mod room_index;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -68,7 +68,7 @@ pub(crate) struct Account {
     /// The user.
     pub(crate) user_id: String,
     /// A since below this position is answered as a gap.
-    pub(crate) retained_from: Position,
+    retained_from: AtomicI64,
     /// The last position that is stored. Written by the poller after its commit.
     pos: watch::Sender<Position>,
     /// Written by the poller.
@@ -112,7 +112,7 @@ impl Account {
         Self {
             account_id: stored.account_id,
             user_id: stored.user_id.clone(),
-            retained_from: stored.retained_from,
+            retained_from: AtomicI64::new(stored.retained_from.0),
             pos: watch::Sender::new(stored.pos),
             bootstrap: watch::Sender::new(bootstrap),
             refusal: watch::Sender::new(None),
@@ -128,6 +128,16 @@ impl Account {
             room_index: SharedRoomIndex::default(),
             upkeep: upkeep::Orders::default(),
         }
+    }
+
+    /// A since below this position is answered as a gap.
+    pub(crate) fn retained_from(&self) -> Position {
+        Position(self.retained_from.load(Ordering::Acquire))
+    }
+
+    /// The history below `pos` is promised no longer. It goes hours later: every process has heard of it by then.
+    pub(crate) fn retained(&self, pos: Position) {
+        self.retained_from.fetch_max(pos.0, Ordering::AcqRel);
     }
 
     /// The last position that is stored.
@@ -265,6 +275,19 @@ impl Account {
     /// Whether a request of one of its clients is under way here.
     pub(crate) fn is_in_use(&self) -> bool {
         self.devices.iter().any(|device| device.idle().is_zero())
+    }
+
+    /// Forgets those of these devices that are its own, which are gone from the store.
+    fn drop_devices(&self, gone: &[DeviceNid]) {
+        let mine: Vec<Arc<Device>> =
+            self.devices().into_iter().filter(|device| gone.contains(&device.device_nid)).collect();
+        for device in &mine {
+            device.log_out();
+        }
+        if !mine.is_empty() {
+            self.remove_devices(&mine.iter().map(|device| device.device_nid).collect::<Vec<_>>());
+            self.wake_candidates();
+        }
     }
 
     /// The devices that this process knows.

@@ -6,45 +6,42 @@
 //! succeeding. A token is never used before its client has used it, and no 401 is ever made up here:
 //! when upstream is away, a token that is known goes on being accepted.
 //!
-//! Neighbours: `ending` (sessions that were ended through us).
+//! What passes through is not asked about here: the homeserver judges its token itself.
+//!
+//! Neighbours: `known` (whose tokens are known), `questions` (how upstream is asked), `ending` (sessions that were ended
+//! through us).
 
 mod ending;
+mod known;
+mod questions;
+mod refusals;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use dashmap::DashMap;
-use store::DeviceNid;
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep, sleep_until},
+use tokio::time::{Instant, sleep, sleep_until};
+
+pub(crate) use self::{
+    ending::{
+        ended_devices, forget_account, logged_out, logged_out_everywhere, owner, password_changed,
+        signed_in, syncs_elsewhere,
+    },
+    known::TokenCache,
+    questions::Questions,
 };
-
-pub(crate) use self::ending::{
-    ended_devices, forget_account, logged_out, logged_out_everywhere, owner, password_changed,
-    signed_in, syncs_elsewhere,
+use self::{
+    known::{Known, TRUST},
+    questions::Failure,
 };
 use crate::{
     account::{Account, Device, InUse, PresenceWish},
     clock::now_ms,
     error::{Error, causes},
-    poller,
+    metrics::labels::Cache,
+    observed, poller,
     secret::TokenHash,
     state::State,
-    upstream::{self, AccessToken},
+    upstream::{AccessToken, Whoami},
 };
-
-/// How long upstream's word on a token is taken without asking again: what bounds how long a token
-/// revoked elsewhere still works.
-const TRUST: Duration = Duration::from_secs(30);
-
-/// How long a token that nobody uses stays known.
-const KEEP: Duration = Duration::from_hours(1);
-
-/// How many tokens are learnt between two looks for those that nobody uses.
-const SWEEP_EVERY: usize = 1024;
-
-/// How long a request waits for upstream's word on a token that the store knows.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Whoever makes a request.
 #[derive(Clone)]
@@ -99,76 +96,6 @@ impl Requester {
     }
 }
 
-struct Known {
-    account: Arc<Account>,
-    device: Arc<Device>,
-    /// When upstream last accepted the token; `None` when that may no longer be true.
-    accepted: watch::Sender<Option<Instant>>,
-    valid: watch::Sender<bool>,
-}
-
-impl Known {
-    fn is_trusted(&self) -> bool {
-        self.accepted.borrow().is_some_and(|at| at.elapsed() < TRUST)
-    }
-}
-
-/// Access tokens whose owner is known, by keyed hash.
-#[derive(Default)]
-pub(crate) struct TokenCache {
-    known: DashMap<TokenHash, Arc<Known>>,
-}
-
-impl TokenCache {
-    /// A poll with this token has succeeded.
-    pub(crate) fn accepted(&self, hash: &TokenHash) {
-        if let Some(known) = self.known.get(hash) {
-            known.accepted.send_replace(Some(Instant::now()));
-        }
-    }
-
-    /// Forgets a token that upstream refused. Whoever waits with it asks upstream again.
-    pub(crate) fn refused(&self, hash: &TokenHash) {
-        if let Some((_, known)) = self.known.remove(hash) {
-            known.valid.send_replace(false);
-        }
-    }
-
-    /// Forgets tokens that have not been seen for long, now and then: they rotate, and each that is
-    /// still good is found again through upstream.
-    fn sweep(&self) {
-        if self.known.len() % SWEEP_EVERY == SWEEP_EVERY - 1 {
-            self.known.retain(|_, known| {
-                let is_recent = known.accepted.borrow().is_some_and(|at| at.elapsed() < KEEP);
-                is_recent || Arc::strong_count(known) > 1
-            });
-        }
-    }
-
-    /// Forgets every token of these devices.
-    fn refused_devices(&self, devices: &[DeviceNid]) {
-        self.known.retain(|_, known| {
-            let refused = devices.contains(&known.device.device_nid);
-            if refused {
-                known.valid.send_replace(false);
-            }
-            !refused
-        });
-    }
-
-    /// The tokens of a device may no longer be good: whoever uses one, or waits with one, asks upstream.
-    fn doubt_device(&self, device: DeviceNid) {
-        for known in self.known.iter().filter(|known| known.device.device_nid == device) {
-            known.accepted.send_replace(None);
-        }
-    }
-
-    /// Forgets the tokens of a device without a verdict on them.
-    fn drop_device(&self, device: DeviceNid) {
-        self.known.retain(|_, known| known.device.device_nid != device);
-    }
-}
-
 /// Finds out whose a token is, and sees to it that its device is polled.
 pub(crate) async fn authenticate(
     state: &Arc<State>,
@@ -185,12 +112,15 @@ pub(crate) async fn identify(
     access_token: AccessToken,
 ) -> Result<Requester, Error> {
     let hash = state.sealer.hash(&access_token);
-    let known = state.token_cache.known.get(&hash).map(|known| Arc::clone(&known));
+    let known = state.token_cache.get(&hash);
     let is_new = known.is_none();
+    let is_trusted = known.as_ref().is_some_and(|known| known.is_trusted());
+    state.metrics.looked_up(Cache::Tokens, is_trusted);
     let known = match known {
-        Some(known) if known.is_trusted() => known,
+        Some(known) if is_trusted => known,
         stale => ask_upstream(state, &access_token, &hash, stale).await?,
     };
+    observed::is_of(&known.account.user_id, &known.device.device_id);
     let in_use = InUse::begin(state, &known.account, &known.device).await?;
     Ok(Requester {
         account: Arc::clone(&known.account),
@@ -248,7 +178,7 @@ pub(crate) async fn known(
     access_token: &AccessToken,
 ) -> Option<(Arc<Account>, Arc<Device>)> {
     let hash = state.sealer.hash(access_token);
-    let known = state.token_cache.known.get(&hash).map(|known| Arc::clone(&known));
+    let known = state.token_cache.get(&hash);
     let known = match known {
         Some(known) => known,
         None => match from_store(state, &hash).await {
@@ -259,15 +189,29 @@ pub(crate) async fn known(
             }
         },
     };
+    observed::is_of(&known.account.user_id, &known.device.device_id);
     Some((Arc::clone(&known.account), Arc::clone(&known.device)))
+}
+
+/// Whose a token is by upstream's word, of which nothing is kept: nobody is polled for. A 401 costs upstream one
+/// question a minute here, too.
+pub(crate) async fn whoami(state: &Arc<State>, access_token: &AccessToken) -> Option<Whoami> {
+    let hash = state.sealer.hash(access_token);
+    questions::whoami(state, access_token, &hash, false).await.ok()
+}
+
+/// A poll with this token has succeeded.
+pub(crate) fn accepted(state: &State, hash: &TokenHash) {
+    state.questions.accepted(hash);
+    state.token_cache.accepted(hash);
 }
 
 /// What the store knows of a token is remembered, but upstream has the last word on it.
 async fn from_store(state: &State, hash: &TokenHash) -> Result<Option<Arc<Known>>, store::Error> {
-    let Some(stored) = state.store.token(&hash.0).await? else { return Ok(None) };
+    let Some(stored) = state.questions.look_up(state, hash).await? else { return Ok(None) };
     let (account, device) =
         state.accounts.load(&state.store, &stored.user_id, &stored.device_id).await?;
-    Ok(Some(insert(state, hash, account, device, None)))
+    Ok(Some(state.token_cache.learn(hash, account, device, None)))
 }
 
 async fn ask_upstream(
@@ -276,14 +220,14 @@ async fn ask_upstream(
     hash: &TokenHash,
     stale: Option<Arc<Known>>,
 ) -> Result<Arc<Known>, Error> {
-    let asked = tokio::time::timeout(PATIENCE, state.upstream.whoami(access_token));
-    let failure = match asked.await {
-        Ok(Ok(whoami)) => {
+    let is_known = stale.is_some();
+    let failure = match questions::whoami(state, access_token, hash, is_known).await {
+        Ok(whoami) => {
             let device_id = whoami.device_id.unwrap_or_default();
             return remember(state, access_token, hash, &whoami.user_id, &device_id).await;
         }
-        Ok(Err(error)) => error,
-        Err(_) => upstream::Error::Timeout,
+        Err(Failure::Upstream(failure)) => failure,
+        Err(failure) => return Err(failure.into()),
     };
     if failure.is_unknown_token() {
         state.token_cache.refused(hash);
@@ -293,20 +237,16 @@ async fn ask_upstream(
             // It may have been the one that the main poll goes on with.
             stale.account.wake_candidates();
         }
-        // A locked account may be unlocked again: its token is good for polling then.
-        if !failure.is_user_locked() {
-            state.store.remove_token(&hash.0).await?;
-        }
-        return Err(failure.into());
+        return Err(failure.told_again().into());
     }
     if !failure.is_retryable() {
-        return Err(failure.into());
+        return Err(failure.told_again().into());
     }
     // Upstream is away: who was accepted before is accepted still.
     if let Some(stale) = stale {
         return Ok(stale);
     }
-    from_store(state, hash).await?.ok_or_else(|| failure.into())
+    from_store(state, hash).await?.ok_or_else(|| failure.told_again().into())
 }
 
 async fn remember(
@@ -322,27 +262,5 @@ async fn remember(
         .store
         .put_token(account.account_id, device.device_nid, &hash.0, &sealed, now_ms())
         .await?;
-    Ok(insert(state, hash, account, device, Some(Instant::now())))
-}
-
-fn insert(
-    state: &State,
-    hash: &TokenHash,
-    account: Arc<Account>,
-    device: Arc<Device>,
-    accepted: Option<Instant>,
-) -> Arc<Known> {
-    state.token_cache.sweep();
-    let entry = state.token_cache.known.entry(hash.clone()).or_insert_with(|| {
-        Arc::new(Known {
-            account,
-            device,
-            accepted: watch::Sender::new(None),
-            valid: watch::Sender::new(true),
-        })
-    });
-    if accepted.is_some() {
-        entry.accepted.send_replace(accepted);
-    }
-    Arc::clone(&entry)
+    Ok(state.token_cache.learn(hash, account, device, Some(Instant::now())))
 }

@@ -5,6 +5,7 @@
 //!
 //! Using access tokens: <https://spec.matrix.org/v1.16/client-server-api/#using-access-tokens>
 
+use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
 use hyper::http::request::Parts;
 
@@ -18,9 +19,17 @@ const MIXED: &str = "Mixing Authorization headers and access_token query paramet
 
 /// Reads the token from the `Authorization` header or, where the endpoint allows that, from the query.
 pub(crate) fn access_token(parts: &Parts, allow_query: bool) -> Result<AccessToken, Error> {
-    let in_query =
-        if allow_query { from_query(parts.uri.query().unwrap_or_default()) } else { None };
-    let mut headers = parts.headers.get_all(AUTHORIZATION).iter();
+    token_of(&parts.headers, parts.uri.query().unwrap_or_default(), allow_query)
+}
+
+/// The same of a request that is not taken apart.
+pub(crate) fn token_of(
+    headers: &HeaderMap,
+    query: &str,
+    allow_query: bool,
+) -> Result<AccessToken, Error> {
+    let in_query = if allow_query { from_query(query) } else { None };
+    let mut headers = headers.get_all(AUTHORIZATION).iter();
     let Some(header) = headers.next() else {
         return match in_query {
             Some(token) if is_sendable(&token) => Ok(AccessToken::new(token)),

@@ -47,13 +47,30 @@ pub(crate) fn stream(chunks: mpsc::Receiver<Result<Bytes, BoxError>>) -> Body {
 const DISCARD: usize = 64 << 20;
 const DISCARD_FOR: Duration = Duration::from_secs(10);
 
-/// Reads a client's body into memory, up to `max` bytes.
-pub(crate) async fn read_limited<B>(body: B, max: usize) -> Result<Bytes, Error>
+/// Reads a client's body into memory: up to `max` bytes, and for no longer than `patience`.
+pub(crate) async fn read_limited<B>(
+    body: B,
+    max: usize,
+    patience: Option<Duration>,
+) -> Result<Bytes, Error>
 where
     B: HttpBody<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
-    let mut body = pin!(body);
+    let body = pin!(body);
+    match patience {
+        Some(patience) => {
+            timeout(patience, read(body, max)).await.map_err(|_| Error::RequestTimeout)?
+        }
+        None => read(body, max).await,
+    }
+}
+
+async fn read<B>(mut body: Pin<&mut B>, max: usize) -> Result<Bytes, Error>
+where
+    B: HttpBody<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
     let mut read = BytesMut::new();
     if body.size_hint().lower() > max as u64 {
         discard(body).await;
@@ -105,17 +122,26 @@ mod tests {
                     .expect("the reader is there");
             }
         };
-        let (read, ()) = tokio::join!(read_limited(stream(receiver), 100), writer);
+        let (read, ()) = tokio::join!(read_limited(stream(receiver), 100, None), writer);
         assert_eq!(read.expect("short enough"), "one two");
     }
 
     #[tokio::test]
     async fn a_body_above_the_limit_is_refused() {
-        assert!(matches!(read_limited(full("12345"), 4).await, Err(Error::TooLarge)));
-        assert_eq!(read_limited(full("1234"), 4).await.expect("just short enough"), "1234");
+        assert!(matches!(read_limited(full("12345"), 4, None).await, Err(Error::TooLarge)));
+        assert_eq!(read_limited(full("1234"), 4, None).await.expect("just short enough"), "1234");
         let (sender, receiver) = mpsc::channel(2);
         sender.try_send(Ok(Bytes::from_static(b"12345"))).expect("there is room");
         drop(sender);
-        assert!(matches!(read_limited(stream(receiver), 4).await, Err(Error::TooLarge)));
+        assert!(matches!(read_limited(stream(receiver), 4, None).await, Err(Error::TooLarge)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_takes_too_long_is_refused() {
+        let (sender, receiver) = mpsc::channel(2);
+        sender.try_send(Ok(Bytes::from_static(b"1"))).expect("there is room");
+        let read = read_limited(stream(receiver), 4, Some(Duration::from_mins(1))).await;
+        assert!(matches!(read, Err(Error::RequestTimeout)));
+        drop(sender);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::upstream::Address;
+use crate::{client_limits::ClientLimits, upstream::Address};
 
 /// The settings of the proxy.
 #[derive(Clone)]
@@ -33,6 +33,10 @@ pub struct Config {
     pub max_polls: usize,
     /// How many first polls are under way at once, at most.
     pub max_first_polls: usize,
+    /// What clients may take.
+    pub client_limits: ClientLimits,
+    /// How long history is kept that a client which stayed away may ask for.
+    pub retention: Duration,
 }
 
 impl std::fmt::Debug for Config {
@@ -50,6 +54,8 @@ impl std::fmt::Debug for Config {
             .field("forward_federation", &self.forward_federation)
             .field("max_polls", &self.max_polls)
             .field("max_first_polls", &self.max_first_polls)
+            .field("client_limits", &self.client_limits)
+            .field("retention", &self.retention)
             .finish_non_exhaustive()
     }
 }

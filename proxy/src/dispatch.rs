@@ -10,17 +10,17 @@ use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
-use tokio::time::Instant;
-use tracing::Instrument;
 
 use crate::body::{Body, BoxError};
 use crate::error::{Error, json_response};
+use crate::metrics::labels::Kind;
+use crate::observed::Observed;
 use crate::passthrough::{self, Paged, Place};
 use crate::peer::Peer;
 use crate::router::{Forwarding, Route, route};
 use crate::state::State;
 use crate::upstream::HOP_HEADER;
-use crate::{cors, v2, v3};
+use crate::{cors, guard, v2, v3};
 
 /// Answers a request.
 pub(crate) async fn handle(
@@ -28,37 +28,77 @@ pub(crate) async fn handle(
     request: Request<Incoming>,
     peer: Peer,
 ) -> Response<Body> {
-    // Never the query: a token may stand there.
-    let span = tracing::info_span!("request", method = %request.method(), path = request.uri().path(), %peer);
-    async move {
-        let begun = Instant::now();
-        let outcome = AssertUnwindSafe(answer(&state, request, peer)).catch_unwind().await;
-        let mut response = match outcome {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) => error.into_response(),
-            Err(panic) => Error::internal(describe(panic.as_ref())).into_response(),
+    let observed = Observed::begin(&request, peer);
+    let (kind, route) = purpose(&state, &request);
+    // Boxed, because it is large and is handed from one to the next.
+    let answer = Box::pin(async {
+        let outcome = AssertUnwindSafe(answer(&state, route, request, peer)).catch_unwind().await;
+        let error = match outcome {
+            Ok(Ok(response)) => return response,
+            Ok(Err(error)) => error,
+            Err(panic) => Error::internal(describe(panic.as_ref())),
         };
-        cors::apply(response.headers_mut());
-        tracing::debug!(status = response.status().as_u16(), duration = ?begun.elapsed(), "request answered");
-        response
-    }
-    .instrument(span)
-    .await
+        state.metrics.failed(error.name());
+        error.into_response()
+    });
+    let mut response = observed.run(answer).await;
+    cors::apply(response.headers_mut());
+    observed.end(&state.metrics, kind, &mut response);
+    response
 }
 
-async fn answer(
-    state: &Arc<State>,
-    request: Request<Incoming>,
-    peer: Peer,
-) -> Result<Response<Body>, Error> {
+/// What a request is for: as it is counted, and as it is answered. A preflight has no route.
+fn purpose(state: &State, request: &Request<Incoming>) -> (Kind, Option<Route>) {
     if request.method() == Method::OPTIONS {
-        return Ok(cors::preflight());
+        return (Kind::Other, None);
     }
     let forwarding = Forwarding {
         admin: state.config.forward_admin,
         federation: state.config.forward_federation,
     };
     let route = route(request.method(), request.uri().path(), forwarding);
+    (kind(&route, request.uri().query().unwrap_or_default()), Some(route))
+}
+
+fn kind(route: &Route, query: &str) -> Kind {
+    let has_since = form_urlencoded::parse(query.as_bytes())
+        .any(|(name, value)| name == "since" && !value.is_empty());
+    match route {
+        Route::SyncV2 if has_since => Kind::V2Incremental,
+        Route::SyncV2 => Kind::V2Initial,
+        Route::SyncV3 if has_since => Kind::V3,
+        Route::SyncV3 => Kind::V3First,
+        Route::Login | Route::Register | Route::WellKnown => Kind::Login,
+        Route::End(_) => Kind::Ending,
+        Route::Write(_) => Kind::Write,
+        Route::Messages { .. } | Route::Relations { .. } | Route::Events => Kind::Messages,
+        Route::Members { .. } => Kind::Members,
+        Route::KeysClaim | Route::KeyChanges => Kind::Keys,
+        Route::Versions | Route::Capabilities => Kind::Versions,
+        Route::SlidingSync => Kind::SlidingSync,
+        Route::PassThrough => Kind::PassThrough,
+        Route::WrongMethod(_) | Route::NotForwarded | Route::Ping => Kind::Other,
+    }
+}
+
+async fn answer(
+    state: &Arc<State>,
+    route: Option<Route>,
+    request: Request<Incoming>,
+    peer: Peer,
+) -> Result<Response<Body>, Error> {
+    let slot = guard::enter(state, &request)?;
+    let response = carry_out(state, route, request, peer).await?;
+    Ok(guard::until_sent(response, slot))
+}
+
+async fn carry_out(
+    state: &Arc<State>,
+    route: Option<Route>,
+    request: Request<Incoming>,
+    peer: Peer,
+) -> Result<Response<Body>, Error> {
+    let Some(route) = route else { return Ok(cors::preflight()) };
     // The ping is how a proxy is told from a homeserver, so it is answered to another proxy as well.
     if route != Route::Ping && request.headers().contains_key(HOP_HEADER) {
         return Err(Error::LoopDetected);

@@ -20,6 +20,9 @@ use crate::upstream;
 /// What a client is told that it should wait if the homeserver refused without saying for how long.
 const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// What a client is told that it should wait for a free connection.
+const FULL_RETRY_AFTER: Duration = Duration::from_secs(5);
+
 /// What a request can end in, other than an answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -67,13 +70,22 @@ pub(crate) enum Error {
     /// The body is larger than the configured limit.
     #[error("request body too large")]
     TooLarge,
+    /// The head of the request is larger than the configured limit.
+    #[error("request head too large")]
+    HeadTooLarge,
+    /// The request did not arrive in time.
+    #[error("the request took too long to arrive")]
+    RequestTimeout,
+    /// More connections than the configured limit.
+    #[error("too many connections")]
+    TooManyConnections,
     /// The path is ours, the method is not; `Allow` lists those that are.
     #[error("method not allowed")]
     MethodNotAllowed(&'static str),
     /// No such endpoint, or none that we forward.
     #[error("unrecognized request")]
     Unrecognized,
-    /// Too many requests; the homeserver says so.
+    /// Too many requests; the homeserver says so, or we.
     #[error("rate limited")]
     LimitExceeded {
         /// How long to wait.
@@ -85,6 +97,9 @@ pub(crate) enum Error {
     /// The database is away.
     #[error("the database is unavailable")]
     Unavailable(#[source] BoxError),
+    /// The process ends before there is anything to answer from. It, or another one, is there again in a moment.
+    #[error("the proxy is shutting down")]
+    ShuttingDown,
     /// A fault of ours. Its text is for our log only.
     #[error("internal error")]
     Internal(#[source] BoxError),
@@ -104,7 +119,12 @@ impl Error {
             Self::UpstreamAnswer { status, body } => {
                 return json_response(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY), body);
             }
-            Self::LimitExceeded { retry_after } => return limit_exceeded(retry_after),
+            Self::LimitExceeded { retry_after } => {
+                return limit_exceeded(StatusCode::TOO_MANY_REQUESTS, "Too many requests", retry_after);
+            }
+            Self::TooManyConnections => {
+                return limit_exceeded(StatusCode::SERVICE_UNAVAILABLE, "Too many connections", FULL_RETRY_AFTER);
+            }
             Self::MethodNotAllowed(allow) => {
                 let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "M_UNRECOGNIZED", "Unrecognized request");
                 response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
@@ -126,6 +146,14 @@ impl Error {
             }
             Self::Forbidden(text) => (StatusCode::FORBIDDEN, "M_FORBIDDEN", text),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE", "The request body is too large".into()),
+            Self::HeadTooLarge => (
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "M_TOO_LARGE",
+                "The head of the request is too large".into(),
+            ),
+            Self::RequestTimeout => {
+                (StatusCode::REQUEST_TIMEOUT, "M_UNKNOWN", "The request did not arrive in time".into())
+            }
             Self::Unrecognized => (StatusCode::NOT_FOUND, "M_UNRECOGNIZED", "Unrecognized request".into()),
             Self::LoopDetected => (
                 StatusCode::LOOP_DETECTED,
@@ -135,9 +163,40 @@ impl Error {
             Self::Unavailable(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN", "The database is unavailable, try again later".into())
             }
+            Self::ShuttingDown => {
+                (StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN", "The proxy is restarting, try again".into())
+            }
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "M_UNKNOWN", "Internal server error".into()),
         };
         plain(status, errcode, &text)
+    }
+
+    /// What metrics call it. Each is a series, so there is one for each variant and no other.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::MissingToken(_) => "missing_token",
+            Self::UnknownToken { .. } => "unknown_token",
+            Self::UpstreamAnswer { .. } => "upstream_answer",
+            Self::UpstreamUnreachable(_) => "upstream_unreachable",
+            Self::UpstreamTimeout => "upstream_timeout",
+            Self::NotJson(_) => "not_json",
+            Self::BadJson(_) => "bad_json",
+            Self::InvalidParam(_) => "invalid_param",
+            Self::UnknownPos(_) => "unknown_pos",
+            Self::UnknownSyncSession => "unknown_sync_session",
+            Self::Forbidden(_) => "forbidden",
+            Self::TooLarge => "too_large",
+            Self::HeadTooLarge => "head_too_large",
+            Self::RequestTimeout => "request_timeout",
+            Self::TooManyConnections => "too_many_connections",
+            Self::MethodNotAllowed(_) => "method_not_allowed",
+            Self::Unrecognized => "unrecognized",
+            Self::LimitExceeded { .. } => "limit_exceeded",
+            Self::LoopDetected => "loop_detected",
+            Self::Unavailable(_) => "unavailable",
+            Self::ShuttingDown => "shutting_down",
+            Self::Internal(_) => "internal",
+        }
     }
 
     /// The only place where the end of a request is logged: the client's fault for debugging, the homeserver's and ours
@@ -199,12 +258,12 @@ fn json_value(status: StatusCode, body: &Value) -> Response<Body> {
     json_response(status, body.to_string())
 }
 
-fn limit_exceeded(retry_after: Duration) -> Response<Body> {
+fn limit_exceeded(status: StatusCode, text: &str, retry_after: Duration) -> Response<Body> {
     let mut response = json_value(
-        StatusCode::TOO_MANY_REQUESTS,
+        status,
         &json!({
             "errcode": "M_LIMIT_EXCEEDED",
-            "error": "Too many requests",
+            "error": text,
             "retry_after_ms": u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX),
         }),
     );

@@ -1,6 +1,6 @@
 //! What is done now and then, away from requests and polls: expired sessions go, and with them the
 //! to-device messages that they alone held back; tokens that were rotated away go, and what was kept for
-//! clients that stay away: what they know, and their rooms in order.
+//! clients that stay away: what they know, and their rooms in order. What goes by age is `retention`'s.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,6 +21,9 @@ pub(crate) async fn run(state: Arc<State>) {
     loop {
         if let Err(error) = remove_expired_sessions(&state).await {
             tracing::warn!(error = %causes(&error), "could not remove expired sessions");
+        }
+        if let Err(error) = state.accounts.follow_retention(&state.store).await {
+            tracing::warn!(error = %causes(&error), "could not learn what is retained");
         }
         state.accounts.sweep_known_members();
         state.accounts.sweep_room_indexes();

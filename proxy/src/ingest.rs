@@ -57,6 +57,7 @@ pub(crate) fn main_poll(reply: &[u8], asked: Asked<'_>) -> Result<Poll, ReplyErr
     let mut poll = Poll {
         asked_since: asked.since.map(str::to_owned),
         next_batch: next_batch(&reply)?,
+        received_at: asked.received_at,
         device: Some(device_update(&reply, asked.device_nid)),
         ..Poll::default()
     };
@@ -98,6 +99,7 @@ pub(crate) fn light_poll(reply: &[u8], asked: Asked<'_>) -> Result<LightPoll, Re
     Ok(LightPoll {
         asked_since: asked.since.map(str::to_owned),
         next_batch: next_batch(&reply)?,
+        received_at: asked.received_at,
         device: device_update(&reply, asked.device_nid),
     })
 }

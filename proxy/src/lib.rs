@@ -9,6 +9,7 @@ mod auth_header;
 mod auxiliary;
 mod body;
 mod capabilities;
+mod client_limits;
 mod clock;
 mod config;
 mod cors;
@@ -18,16 +19,21 @@ mod event_json;
 mod federation;
 mod filter;
 mod fingerprint;
+mod guard;
 mod housekeeping;
 mod ignored;
 mod ingest;
 mod json;
+mod metrics;
+mod monitor;
+mod observed;
 mod passthrough;
 mod patience;
 mod peer;
 mod poller;
 mod redaction;
 mod replicas;
+mod retention;
 mod room_json;
 mod router;
 pub mod secret;
@@ -36,6 +42,7 @@ mod state;
 mod sync_reply;
 mod sync_token;
 mod token;
+pub mod traces;
 mod unread;
 pub mod upstream;
 mod v2;
@@ -43,7 +50,9 @@ mod v3;
 mod views;
 
 pub use crate::{
+    client_limits::ClientLimits,
     config::Config,
+    monitor::Monitor,
     redaction::RULES as REDACTION_RULES,
     server::{Listener, ServeError, serve},
     upstream::{Probe, probe},

@@ -55,7 +55,10 @@ pub(crate) async fn is_for_application_service(state: &Arc<State>, parts: &Parts
     let Ok(token) = access_token(parts, true) else { return false };
     match auth::known(state, &token).await {
         Some((_, device)) => device.device_id.is_empty(),
-        None => state.upstream.whoami(&token).await.is_ok_and(|whoami| whoami.device_id.is_none()),
+        None => {
+            let owner = auth::whoami(state, &token).await;
+            owner.is_some_and(|whoami| whoami.device_id.is_none())
+        }
     }
 }
 

@@ -24,14 +24,20 @@ use std::{
 
 use store::AccountId;
 use tokio::sync::Notify;
+use tracing::Instrument;
 
 use crate::{
     account::{Account, Device, Lease},
-    auth::authenticate_stored,
+    auth::{self, authenticate_stored},
     capabilities,
     clock::now_ms,
     error::causes,
+    metrics::{
+        PollerWatch,
+        labels::{Activity, Label, PollKind},
+    },
     state::State,
+    upstream::AccessToken,
 };
 
 use self::{backoff::Backoff, outcome::Outcome, poison::Poison, typing::Inherited};
@@ -56,6 +62,7 @@ pub(crate) fn ensure(state: &Arc<State>, account: &Arc<Account>, device: &Arc<De
         gaps: Notify::new(),
         poison: Mutex::default(),
         inherited: Mutex::default(),
+        watch: state.metrics.poller(),
     };
     tokio::spawn(poller.run());
 }
@@ -126,6 +133,8 @@ struct Poller {
     poison: Mutex<Poison>,
     /// Who typed when the process began; `None` until that is known.
     inherited: Mutex<Option<Inherited>>,
+    /// What it does, for whoever watches.
+    watch: PollerWatch,
 }
 
 impl Poller {
@@ -170,6 +179,9 @@ impl Poller {
         let mut token = self.device.watch_token();
         loop {
             // A device without a token waits for a client to bring one.
+            if token.borrow().is_none() {
+                self.watch.does(Activity::WithoutToken);
+            }
             let Ok(current) = token.wait_for(Option::is_some).await.map(|token| token.clone())
             else {
                 return;
@@ -181,20 +193,19 @@ impl Poller {
                 continue;
             }
             capabilities::refresh(&self.state, &current);
-            let outcome = if self.is_main() {
-                self.poll_main(&current, backoff.tries()).await
-            } else {
-                self.poll_light(&current).await
-            };
+            self.watch.polls();
+            let outcome = self.poll(&current, backoff.tries()).await;
             match outcome {
                 Outcome::Stored => {
-                    self.state.token_cache.accepted(&self.state.sealer.hash(&current));
+                    auth::accepted(&self.state, &self.state.sealer.hash(&current));
+                    self.watch.succeeded();
                     backoff.reset();
                 }
                 Outcome::AskAgain => {}
                 Outcome::Refused => self.give_up(&current).await,
                 Outcome::Locked => self.lay_down(&current),
                 Outcome::Retry { after, at_most } => {
+                    self.watch.does(Activity::Failing);
                     let wait = backoff.next(after, at_most);
                     tokio::select! {
                         () = tokio::time::sleep(wait) => {}
@@ -204,6 +215,25 @@ impl Poller {
                 }
             }
         }
+    }
+
+    /// What a main poll counts as now.
+    fn main_kind(&self) -> PollKind {
+        if self.account.pos().0 == 0 { PollKind::First } else { PollKind::Main }
+    }
+
+    /// Polls once: each poll is a trace of its own.
+    async fn poll(&self, token: &AccessToken, tries: u32) -> Outcome {
+        let is_main = self.is_main();
+        let kind = if is_main { self.main_kind() } else { PollKind::Light };
+        let user_id = &self.account.user_id;
+        let span = tracing::debug_span!("poll", kind = kind.text(), %user_id);
+        let polled = async {
+            if is_main { self.poll_main(token, tries).await } else { self.poll_light(token).await }
+        };
+        let outcome = polled.instrument(span).await;
+        self.state.metrics.polled(kind, outcome.counted());
+        outcome
     }
 
     /// How long upstream may hold the next poll: not at all while somebody waits for writes that are not
@@ -247,6 +277,7 @@ impl Poller {
             return false;
         }
         tracing::debug!(account_rests, "nobody is there: resting");
+        self.watch.does(Activity::Resting);
         tokio::select! {
             _ = candidates.changed() => {}
             _ = main_device.changed() => {}
@@ -256,7 +287,7 @@ impl Poller {
     }
 
     /// Upstream refused the token: the device stops, and another one may run the main poll.
-    async fn give_up(&self, token: &crate::upstream::AccessToken) {
+    async fn give_up(&self, token: &AccessToken) {
         self.lay_down(token);
         let hash = self.state.sealer.hash(token);
         if let Err(error) = self.state.store.remove_token(&hash.0).await {
@@ -266,7 +297,7 @@ impl Poller {
 
     /// The device stops until a client comes with a token that upstream accepts, which may be this one. Those
     /// who wait ask upstream, and pass on what it says.
-    fn lay_down(&self, token: &crate::upstream::AccessToken) {
+    fn lay_down(&self, token: &AccessToken) {
         self.device.drop_token(token);
         self.state.token_cache.refused(&self.state.sealer.hash(token));
         if self.is_main() {

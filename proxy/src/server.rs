@@ -4,31 +4,36 @@
 //! asked.
 //!
 //! Shutdown, in order: no new connections; [`State::shutting_down`] turns true, at which long-polls answer; requests under
-//! way get [`DRAIN`] to finish; what is left is cut off.
+//! way get [`DRAIN`] to finish; what is left is cut off. All of it, and what `cmd` does after it, takes less than ten
+//! seconds; only a private Postgres may take longer to stop.
 
 mod accept;
+mod admission;
 mod connection;
+mod pace;
+mod reply;
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Request;
 use hyper::body::Incoming;
-use hyper::service::service_fn;
 use store::Store;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 pub use self::accept::Listener;
+use self::admission::Admission;
+pub(crate) use self::connection::serve as serve_connection;
 use crate::config::Config;
+use crate::monitor::Monitor;
 use crate::state::State;
 use crate::upstream;
-use crate::{dispatch, housekeeping, replicas};
+use crate::{dispatch, housekeeping, metrics, replicas, retention};
 
 /// How long requests under way may take to finish at shutdown.
-const DRAIN: Duration = Duration::from_secs(10);
+const DRAIN: Duration = Duration::from_secs(8);
 
 /// How long clients wait at the start for this process to join those that share the database.
 const JOIN: Duration = Duration::from_secs(2);
@@ -52,14 +57,21 @@ pub async fn serve(
     config: Config,
     store: Store,
     listener: Listener,
+    monitor: &Monitor,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let (stop, shutting_down) = watch::channel(false);
-    let state = Arc::new(State::new(config, store, shutting_down).await?);
+    let state = Arc::new(State::new(config, store, monitor.metrics.clone(), shutting_down).await?);
+    monitor.serves(&state);
+    if monitor.is_open() {
+        tokio::spawn(metrics::sizes::keep(Arc::clone(&state)));
+    }
     let replica = tokio::spawn(replicas::run(Arc::clone(&state)));
     tokio::spawn(housekeeping::run(Arc::clone(&state)));
     // Whoever comes first is polled for by this process, and needs no other.
     let _ = tokio::time::timeout(JOIN, state.replicas.may_poll()).await;
+    let admission = Admission::new(&state.config.client_limits);
+    tokio::spawn(retention::run(Arc::clone(&state)));
     let mut connections = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
 
@@ -70,16 +82,26 @@ pub async fn serve(
             Some(ended) = connections.join_next() => log_panic(ended),
             accepted = listener.accept() => {
                 let peer = accepted.peer();
+                let Some(admitted) = admission.admit(peer) else {
+                    admission.turn_away(accepted, peer);
+                    continue;
+                };
+                let connected = state.metrics.connected();
+                let limits = state.config.client_limits.clone();
                 let state = Arc::clone(&state);
-                let service = service_fn(move |request: Request<Incoming>| {
-                    let state = Arc::clone(&state);
-                    async move { Ok::<_, Infallible>(dispatch::handle(state, request, peer).await) }
+                let answer = move |request: Request<Incoming>| {
+                    dispatch::handle(Arc::clone(&state), request, peer)
+                };
+                let stop = stop.subscribe();
+                connections.spawn(async move {
+                    connection::serve(accepted, &limits, answer, stop).await;
+                    drop((admitted, connected));
                 });
-                connections.spawn(connection::serve(accepted, service, stop.subscribe()));
             }
         }
     }
 
+    monitor.stops();
     drop(listener);
     stop.send_replace(true);
     tracing::info!(connections = connections.len(), "stopping");

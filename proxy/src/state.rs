@@ -4,8 +4,18 @@ use store::Store;
 use tokio::sync::watch;
 
 use crate::{
-    account::Accounts, auth::TokenCache, capabilities::Capabilities, config::Config, passthrough,
-    replicas::Replicas, secret::Sealer, server::ServeError, token::Tokens, upstream,
+    account::Accounts,
+    auth::{Questions, TokenCache},
+    capabilities::Capabilities,
+    config::Config,
+    guard::InFlight,
+    metrics::Metrics,
+    passthrough,
+    replicas::Replicas,
+    secret::Sealer,
+    server::ServeError,
+    token::Tokens,
+    upstream,
     v2::FilterCache,
 };
 
@@ -15,6 +25,8 @@ pub(crate) struct State {
     pub(crate) config: Config,
     /// The database.
     pub(crate) store: Store,
+    /// What the process counts of itself.
+    pub(crate) metrics: Metrics,
     /// The homeserver's API.
     pub(crate) upstream: upstream::Client,
     /// The accounts that this process serves.
@@ -37,6 +49,10 @@ pub(crate) struct State {
     pub(crate) shutting_down: watch::Receiver<bool>,
     /// Forwards everything else.
     pub(crate) forwarder: passthrough::Forwarder,
+    /// What upstream is being asked about tokens, and which it refused lately.
+    pub(crate) questions: Questions,
+    /// The requests under way, by token.
+    pub(crate) in_flight: InFlight,
 }
 
 impl State {
@@ -44,11 +60,14 @@ impl State {
     pub(crate) async fn new(
         config: Config,
         store: Store,
+        metrics: Metrics,
         shutting_down: watch::Receiver<bool>,
     ) -> Result<Self, ServeError> {
+        let observer = metrics.clone();
+        store.observe(move |observation| observer.observe(observation));
         Ok(Self {
-            upstream: upstream::Client::new(&config.upstream)?,
-            forwarder: passthrough::Forwarder::new(&config.upstream)?,
+            upstream: upstream::Client::new(&config.upstream)?.measured(&metrics),
+            forwarder: passthrough::Forwarder::new(&config.upstream)?.measured(&metrics),
             accounts: Accounts::new(config.max_polls, config.max_first_polls),
             replicas: Replicas::default(),
             token_cache: TokenCache::default(),
@@ -57,8 +76,11 @@ impl State {
             capabilities: Capabilities::default(),
             filters: FilterCache::default(),
             versions: passthrough::VersionsCache::default(),
+            questions: Questions::new(config.client_limits.max_token_checks),
+            in_flight: InFlight::default(),
             config,
             store,
+            metrics,
             shutting_down,
         })
     }

@@ -115,8 +115,10 @@ pub(crate) struct Located {
 
 /// Where a token of ours lies in a room, in upstream's terms. `None` for a token that is not ours.
 ///
-/// [`Error::UnknownPos`] for one that is damaged or another user's, [`Error::InvalidParam`] for one that
-/// is older than what is retained.
+/// One that is older than what is retained lies between the beginning of the room and the oldest token that is known.
+///
+/// [`Error::UnknownPos`] for one that is damaged or another user's, [`Error::InvalidParam`] for one of a time that a
+/// restored database knows nothing of.
 pub(crate) async fn locate(
     state: &State,
     requester: &Requester,
@@ -134,11 +136,15 @@ pub(crate) async fn locate(
     };
     let place = match token {
         SyncToken::Batch { pos, .. } => {
-            let next_batch =
-                state.store.next_batch_at(account_id, pos).await?.ok_or_else(invalid)?;
+            let exact = state.store.next_batch_at(account_id, pos).await?;
+            let newer = match &exact {
+                Some(next_batch) => Some(next_batch.clone()),
+                // Its poll is gone: the nearest that is known gives a page too much, and loses nothing.
+                None => state.store.next_batch_after(account_id, pos).await?,
+            };
             return Ok(Some(Located {
-                older: Some(next_batch.clone()),
-                newer: next_batch,
+                older: exact,
+                newer: newer.ok_or_else(invalid)?,
                 before: Vec::new(),
                 after: Vec::new(),
             }));

@@ -16,7 +16,7 @@ mod token;
 
 pub use self::address::{Address, AddressError};
 pub(crate) use self::aside::{aside, unlike_any_other};
-pub(crate) use self::client::{Client, SyncQuery};
+pub(crate) use self::client::{Client, SyncQuery, Whoami};
 pub use self::error::Error;
 pub(crate) use self::on_behalf::OnBehalfOf;
 pub use self::probe::{Probe, probe};

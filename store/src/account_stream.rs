@@ -25,6 +25,8 @@ pub struct Poll {
     pub asked_since: Option<String>,
     /// Upstream's `next_batch`.
     pub next_batch: String,
+    /// When the reply was received, in milliseconds.
+    pub received_at: i64,
     /// The rooms it mentioned.
     pub rooms: Vec<RoomUpdate>,
     /// Global account data.
@@ -61,6 +63,8 @@ pub struct LightPoll {
     pub asked_since: Option<String>,
     /// Upstream's `next_batch`.
     pub next_batch: String,
+    /// When the reply was received, in milliseconds.
+    pub received_at: i64,
     /// What it brought.
     pub device: DeviceUpdate,
 }

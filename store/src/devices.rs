@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tokio_postgres::Row;
 
-use crate::{AccountId, DeviceNid, Error, InboxSeq, Store};
+use crate::{AccountId, DeviceNid, Error, InboxSeq, Store, tx::Tx};
 
 /// A device as it stands.
 #[derive(Clone, Debug)]
@@ -100,14 +100,7 @@ impl Store {
     ) -> Result<(), Error> {
         let nids: Vec<i64> = devices.iter().map(|nid| nid.0).collect();
         let tx = self.tx("devices::remove_devices").await?;
-        tx.execute(
-            "-- devices::remove_devices
-            UPDATE accounts
-            SET main_device_nid = NULL
-            WHERE account_id = $1 AND main_device_nid = ANY($2)",
-            &[&account_id.0, &nids],
-        )
-        .await?;
+        vacate_main_poll(&tx, account_id, &nids).await?;
         // The device goes first: that waits for a poll that is just storing messages for it, and keeps
         // the next one from it, so that nothing is left behind.
         tx.execute(
@@ -116,18 +109,7 @@ impl Store {
             &[&account_id.0, &nids],
         )
         .await?;
-        tx.execute(
-            "-- devices::remove_devices
-            DELETE FROM device_inbox WHERE account_id = $1 AND device_nid = ANY($2)",
-            &[&account_id.0, &nids],
-        )
-        .await?;
-        tx.execute(
-            "-- devices::remove_devices
-            DELETE FROM transaction_ids WHERE account_id = $1 AND device_nid = ANY($2)",
-            &[&account_id.0, &nids],
-        )
-        .await?;
+        remove_belongings(&tx, account_id, &nids).await?;
         tx.commit().await
     }
 
@@ -161,6 +143,40 @@ impl Store {
         let rows = self.query("devices::find_device", &sql, &[&account_id.0, &device_id]).await?;
         Ok(rows.first().map(device_of))
     }
+}
+
+/// None of these devices runs the account's main poll any more.
+pub(crate) async fn vacate_main_poll(
+    tx: &Tx,
+    account_id: AccountId,
+    nids: &[i64],
+) -> Result<(), Error> {
+    tx.execute(
+        "-- devices::vacate_main_poll
+        UPDATE accounts
+        SET main_device_nid = NULL
+        WHERE account_id = $1 AND main_device_nid = ANY($2)",
+        &[&account_id.0, &nids],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Removes what is kept for devices that are gone already, and does not go with their rows.
+pub(crate) async fn remove_belongings(
+    tx: &Tx,
+    account_id: AccountId,
+    nids: &[i64],
+) -> Result<(), Error> {
+    for sql in [
+        "-- devices::remove_belongings
+        DELETE FROM device_inbox WHERE account_id = $1 AND device_nid = ANY($2)",
+        "-- devices::remove_belongings
+        DELETE FROM transaction_ids WHERE account_id = $1 AND device_nid = ANY($2)",
+    ] {
+        tx.execute(sql, &[&account_id.0, &nids]).await?;
+    }
+    Ok(())
 }
 
 fn device_of(row: &Row) -> Device {

@@ -15,8 +15,10 @@ mod ids;
 mod latest_values;
 mod members;
 mod migrate;
+mod observe;
 mod redactions;
 mod replicas;
+mod retention;
 mod room_account_data;
 mod room_changes;
 mod room_heads;
@@ -50,8 +52,10 @@ pub use crate::{
     ids::{AccountId, BodyId, DeviceNid, InboxSeq, Place, Position, ReplicaId, RoomNid, SessionId},
     latest_values::{DeviceListChanges, StoredPresence, StoredReceipt},
     members::{Member, MemberChange},
+    observe::{Observation, PoolUse},
     redactions::{RedactionRules, RedactionScan},
     replicas::{Beat, Claimed, Membership, Peer},
+    retention::{BodySweep, DueAccount, Horizon, LetGo, Pace, Swept, TableSize},
     room_account_data::RoomAccountData,
     room_changes::RoomChange,
     room_heads::{ChangedRoom, RoomHead, Section},
@@ -75,6 +79,8 @@ pub struct Store {
     settings: Settings,
     /// Which replica this process is.
     replica: Arc<replicas::Own>,
+    /// Whoever counts what happens here.
+    observer: observe::Observer,
 }
 
 /// What the server says of itself.
@@ -99,6 +105,7 @@ impl Store {
             redaction_rules,
             settings: settings.clone(),
             replica: Arc::default(),
+            observer: observe::Observer::default(),
         })
     }
 

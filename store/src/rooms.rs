@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use crate::{Error, RoomNid, Store};
+use crate::{Error, Observation, RoomNid, Store};
 
 impl Store {
     /// The number of a room ID; `None` if no account was ever told of the room.
@@ -72,6 +72,8 @@ impl Store {
                 None => missing.push(*room_id),
             }
         }
+        let (found, missed) = (nids.len(), missing.len());
+        self.observer.tell(Observation::RoomIds { found, missing: missed });
         (nids, missing)
     }
 }

@@ -210,6 +210,27 @@ impl Store {
         Ok(rows.iter().map(|row| row.get("event_id")).collect())
     }
 
+    /// Upstream's `next_batch` of the first poll after `pos` that is still known.
+    pub async fn next_batch_after(
+        &self,
+        account_id: AccountId,
+        pos: Position,
+    ) -> Result<Option<String>, Error> {
+        let rows = self
+            .query(
+                "timelines::next_batch_after",
+                "-- timelines::next_batch_after
+                SELECT next_batch
+                FROM polls
+                WHERE account_id = $1 AND pos > $2
+                ORDER BY pos
+                LIMIT 1",
+                &[&account_id.0, &pos.0],
+            )
+            .await?;
+        Ok(rows.first().map(|row| row.get("next_batch")))
+    }
+
     /// Upstream's `next_batch` of the last poll at or before `pos`.
     pub async fn next_batch_at(
         &self,
@@ -231,7 +252,8 @@ impl Store {
         Ok(rows.first().map(|row| row.get("next_batch")))
     }
 
-    /// Upstream's tokens around a place in the timeline that the poll at `place.pos` brought.
+    /// Upstream's tokens around a place in the timeline that the poll at `place.pos` brought. Where that poll is no longer
+    /// known, `newer` is of the first one after it that is.
     pub async fn upstream_tokens(
         &self,
         account_id: AccountId,
@@ -243,6 +265,7 @@ impl Store {
                 "timelines::upstream_tokens",
                 "-- timelines::upstream_tokens
                 SELECT
+                    p.pos,
                     p.next_batch,
                     COALESCE(u.limited, FALSE) AS limited,
                     COALESCE(u.prev_batch, (
@@ -252,10 +275,15 @@ impl Store {
                         ORDER BY q.pos DESC
                         LIMIT 1
                     )) AS prev_batch
-                FROM polls p
+                FROM (
+                    SELECT pos, next_batch
+                    FROM polls
+                    WHERE account_id = $1 AND pos >= $3
+                    ORDER BY pos
+                    LIMIT 1
+                ) p
                 LEFT JOIN room_updates u
-                    ON u.account_id = $1 AND u.pos = $3 AND u.room_nid = $2
-                WHERE p.account_id = $1 AND p.pos = $3",
+                    ON u.account_id = $1 AND u.pos = $3 AND u.room_nid = $2",
                 &[&account_id.0, &room_nid.0, &place.pos.0],
             )
             .await?;
@@ -266,24 +294,23 @@ impl Store {
             limited: row.get("limited"),
             ..UpstreamTokens::default()
         };
+        let newer_pos: i64 = row.get("pos");
         let events = self
             .query(
                 "timelines::upstream_tokens",
                 "-- timelines::upstream_tokens
-                SELECT e.ord, b.event_id
+                SELECT e.pos, e.ord, b.event_id
                 FROM timeline_events e
                 JOIN event_bodies b ON b.body_id = e.body_id
-                WHERE e.account_id = $1 AND e.room_nid = $2 AND e.pos = $3
-                ORDER BY e.ord",
-                &[&account_id.0, &room_nid.0, &place.pos.0],
+                WHERE e.account_id = $1 AND e.room_nid = $2 AND e.pos >= $3 AND e.pos <= $4
+                ORDER BY e.pos, e.ord",
+                &[&account_id.0, &room_nid.0, &place.pos.0, &newer_pos],
             )
             .await?;
         for event in events {
-            let side = if event.get::<_, i32>("ord") < place.ord {
-                &mut tokens.between_older
-            } else {
-                &mut tokens.between_newer
-            };
+            let at = Place { pos: Position(event.get("pos")), ord: event.get("ord") };
+            let side =
+                if at < place { &mut tokens.between_older } else { &mut tokens.between_newer };
             side.push(event.get("event_id"));
         }
         Ok(tokens)

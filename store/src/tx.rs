@@ -1,24 +1,38 @@
 //! The one way to the database: named transactions, read-only snapshots and single statements.
 //!
-//! The name of the operation goes into its errors. Statements are prepared once per connection. A
-//! transaction that is dropped before its end takes its connection with it, so that a cancelled
-//! request can leave nothing half done behind in the pool.
+//! The name of the operation goes into its errors, its span, and the log where it is slow. Statements are
+//! prepared once per connection. A transaction that is dropped before its end takes its connection with it,
+//! so that a cancelled request can leave nothing half done behind in the pool.
 
-use std::pin::pin;
+use std::{
+    pin::pin,
+    time::{Duration, Instant},
+};
 
 use deadpool_postgres::Object;
 use futures_util::TryStreamExt;
 use tokio_postgres::{Row, types::ToSql};
+use tracing::{Instrument, Span};
 
-use crate::{Error, Store};
+use crate::{Error, Observation, Store, observe::Observer};
 
 /// Parameters of a statement.
 pub(crate) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
+/// What takes longer than this is told to the operator.
+const SLOW: Duration = Duration::from_secs(5);
+
 /// An open transaction. Ends with [`Tx::commit`].
 pub(crate) struct Tx {
     client: Option<Object>,
+    operation: Operation,
+}
+
+/// What runs: its name, who counts it, and its span.
+struct Operation {
     name: &'static str,
+    observer: Observer,
+    span: Span,
 }
 
 impl Store {
@@ -39,24 +53,60 @@ impl Store {
         sql: &str,
         params: Params<'_>,
     ) -> Result<Vec<Row>, Error> {
-        let client = self.pool.get().await?;
-        run(&client, name, sql, params).await
+        let operation = self.operation(name);
+        let client = self.connection(&operation).await?;
+        operation.run(query(&client, sql, params)).await
     }
 
     async fn begin(&self, name: &'static str, sql: &str) -> Result<Tx, Error> {
-        let client = self.pool.get().await?;
+        let operation = self.operation(name);
+        let client = self.connection(&operation).await?;
         // From here on the connection is the transaction's: whoever is cancelled while it begins takes
         // the connection along, as in the middle of it.
-        let tx = Tx { client: Some(client), name };
-        tx.client().batch_execute(sql).await.map_err(|source| tx.error(source))?;
+        let tx = Tx { client: Some(client), operation };
+        tx.operation.run(tx.client().batch_execute(sql)).await?;
         Ok(tx)
+    }
+
+    fn operation(&self, name: &'static str) -> Operation {
+        let span = tracing::debug_span!("store", operation = name);
+        Operation { name, observer: self.observer.clone(), span }
+    }
+
+    async fn connection(&self, operation: &Operation) -> Result<Object, Error> {
+        let asked = Instant::now();
+        let got = self.pool.get().instrument(operation.span.clone()).await;
+        let waited = asked.elapsed();
+        self.observer.tell(Observation::Connection { waited, got: got.is_ok() });
+        if waited > SLOW {
+            tracing::warn!(operation = operation.name, ?waited, "waited long for a connection");
+        }
+        Ok(got?)
+    }
+}
+
+impl Operation {
+    /// Runs a statement of it.
+    async fn run<T>(
+        &self,
+        statement: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, Error> {
+        let begun = Instant::now();
+        // Boxed, so that transactions of many statements stay small: each would be held here twice.
+        let outcome = Box::pin(statement.instrument(self.span.clone())).await;
+        let took = begun.elapsed();
+        self.observer.tell(Observation::Statement { took, failed: outcome.is_err() });
+        if took > SLOW {
+            tracing::warn!(operation = self.name, ?took, "a slow statement");
+        }
+        outcome.map_err(|source| Error::Db { name: self.name, source })
     }
 }
 
 impl Tx {
     /// Runs one statement and gives its rows.
     pub(crate) async fn query(&self, sql: &str, params: Params<'_>) -> Result<Vec<Row>, Error> {
-        run(self.client(), self.name, sql, params).await
+        self.operation.run(query(self.client(), sql, params)).await
     }
 
     /// Runs one statement that gives at most one row.
@@ -71,29 +121,20 @@ impl Tx {
     /// Runs one statement and gives the number of rows it touched.
     pub(crate) async fn execute(&self, sql: &str, params: Params<'_>) -> Result<u64, Error> {
         let client = self.client();
-        let statement = client.prepare_cached(sql).await.map_err(|source| self.error(source))?;
-        client.execute(&statement, params).await.map_err(|source| self.error(source))
+        let statement = async { client.execute(&client.prepare_cached(sql).await?, params).await };
+        self.operation.run(statement).await
     }
 
     /// Ends the transaction and makes what it did durable.
     pub(crate) async fn commit(mut self) -> Result<(), Error> {
-        let committed = self.client().batch_execute("COMMIT").await;
-        match committed {
-            Ok(()) => {
-                // The connection is clean again: it goes back to the pool.
-                drop(self.client.take());
-                Ok(())
-            }
-            Err(source) => Err(self.error(source)),
-        }
+        self.operation.run(self.client().batch_execute("COMMIT")).await?;
+        // The connection is clean again: it goes back to the pool.
+        drop(self.client.take());
+        Ok(())
     }
 
     fn client(&self) -> &Object {
         self.client.as_ref().expect("the connection is taken only by commit, which consumes self")
-    }
-
-    fn error(&self, source: tokio_postgres::Error) -> Error {
-        Error::Db { name: self.name, source }
     }
 }
 
@@ -106,14 +147,12 @@ impl Drop for Tx {
     }
 }
 
-async fn run(
+async fn query(
     client: &Object,
-    name: &'static str,
     sql: &str,
     params: Params<'_>,
-) -> Result<Vec<Row>, Error> {
-    let wrap = |source| Error::Db { name, source };
-    let statement = client.prepare_cached(sql).await.map_err(wrap)?;
-    let rows = client.query_raw(&statement, params.iter().copied()).await.map_err(wrap)?;
-    pin!(rows).try_collect().await.map_err(wrap)
+) -> Result<Vec<Row>, tokio_postgres::Error> {
+    let statement = client.prepare_cached(sql).await?;
+    let rows = client.query_raw(&statement, params.iter().copied()).await?;
+    pin!(rows).try_collect().await
 }

@@ -255,7 +255,11 @@ impl Merge<'_> {
         .await?;
         tx.execute(
             "-- upkeep::advance
-            INSERT INTO polls (account_id, pos, next_batch) VALUES ($1, $2, $3)",
+            INSERT INTO polls (account_id, pos, next_batch, stored_at)
+            -- No older than what it comes after, and no younger either: it has no time of its own.
+            VALUES ($1, $2, $3, COALESCE(
+                (SELECT p.stored_at FROM polls p WHERE p.account_id = $1 AND p.pos = $2::BIGINT - 1), 0
+            ))",
             &[&self.account_id.0, &self.pos.0, &token],
         )
         .await?;

@@ -4,11 +4,14 @@ mod request;
 mod rooms;
 mod sync;
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 pub use self::request::{Reply, Request, encode};
 pub use self::sync::{SyncRequest, V3Request};
 use crate::chain::Chain;
+use crate::secrets;
 use crate::session::Session;
 
 /// A logged-in device, or nobody yet.
@@ -36,8 +39,15 @@ impl Client {
         }
     }
 
+    /// The same client, which trusts the authority of these roots alone.
+    #[must_use]
+    pub fn trusting(self, roots: &Path) -> Self {
+        Self { http: request::http_client_trusting(roots), ..self }
+    }
+
     /// A client that has its token already, as after a restart of the application.
     pub fn with_token(base: &str, user_id: &str, device_id: &str, access_token: &str) -> Self {
+        secrets::register(access_token);
         Self {
             user_id: user_id.to_owned(),
             device_id: device_id.to_owned(),
@@ -72,6 +82,14 @@ impl Client {
     #[must_use]
     pub fn at(&self, base: &str) -> Self {
         Self { base: base.to_owned(), ..self.clone() }
+    }
+
+    /// The same device with another token, as after a refresh.
+    #[must_use]
+    pub fn renewed(&self) -> Self {
+        let token = format!("{}_renewed", self.access_token);
+        secrets::register(&token);
+        Self { access_token: token, ..self.clone() }
     }
 
     /// The URL of the server that it talks to.

@@ -14,8 +14,11 @@
     reason = "in a fixture a panic is the right answer to anything unexpected: it fails the test and says where"
 )]
 
+pub mod authority;
 pub mod chain;
 pub mod client;
+pub mod collector;
+pub mod exposition;
 pub mod history;
 pub mod keep;
 pub mod lab;
@@ -27,6 +30,7 @@ pub mod random;
 pub mod real_client;
 pub mod schema;
 pub mod scripted_homeserver;
+pub mod secrets;
 pub mod session;
 pub mod synapse;
 pub mod wait;

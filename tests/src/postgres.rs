@@ -12,7 +12,11 @@ use tokio_postgres::{Client, NoTls};
 
 use crate::keep::{Kept, Signal};
 use crate::paths;
+use crate::secrets;
 use crate::wait::eventually;
+
+/// Nobody asks for it, but no log may tell it.
+pub const PASSWORD: &str = "password_of_the_tests_database";
 
 /// A running Postgres server.
 #[derive(Debug)]
@@ -149,8 +153,9 @@ impl Postgres {
 impl Database {
     /// The libpq connection string, as users write it.
     pub fn connection_string(&self) -> String {
+        secrets::register(PASSWORD);
         format!(
-            "host={} user=postgres dbname={} sslmode=disable",
+            "host={} user=postgres password={PASSWORD} dbname={} sslmode=disable",
             self.socket_directory.display(),
             self.name
         )

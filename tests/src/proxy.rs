@@ -11,7 +11,11 @@ use tokio::net::TcpStream;
 use crate::keep::{Kept, Signal};
 use crate::paths;
 use crate::postgres::Database;
+use crate::secrets;
 use crate::wait::{PATIENCE, look_away};
+
+/// What all proxies seal their tokens with.
+pub const SECRET: &str = "the secret of the tests' proxies";
 
 /// A proxy in front of some homeserver. Restarting keeps the port, the database and the secret.
 #[derive(Debug)]
@@ -21,6 +25,8 @@ pub struct Proxy {
     port: u16,
     directory: PathBuf,
     flags: Vec<String>,
+    environment: Vec<(&'static str, PathBuf)>,
+    log: PathBuf,
     process: Mutex<Option<Kept>>,
 }
 
@@ -39,14 +45,24 @@ impl Proxy {
 
     /// A proxy that does not run yet.
     pub fn prepare(server: &str, database: &Database, flags: &[&str]) -> Self {
+        let directory = paths::scratch("proxy");
         Self {
             server: server.to_owned(),
             database: database.clone(),
             port: paths::free_port(),
-            directory: paths::scratch("proxy"),
+            log: secrets::log().unwrap_or_else(|| directory.join("syncv3.log")),
+            directory,
             flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
+            environment: Vec::new(),
             process: Mutex::new(None),
         }
+    }
+
+    /// The same, on a machine that trusts the authority of these roots alone.
+    #[must_use]
+    pub fn on_a_machine_that_trusts(mut self, roots: PathBuf) -> Self {
+        self.environment.push(("SSL_CERT_FILE", roots));
+        self
     }
 
     /// The URL that clients use as their homeserver's.
@@ -122,17 +138,28 @@ impl Proxy {
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
+    /// The log so far, line by line.
+    pub fn log_lines(&self) -> Vec<String> {
+        self.log_text().lines().map(str::to_owned).collect()
+    }
+
     /// The end of the log, for the report of a failed test.
     pub fn log_tail(&self) -> String {
-        format!("--- the proxy's log:\n{}", paths::tail(&self.log(), 80))
+        format!("--- the proxy's log:\n{}", paths::tail(&self.log, 80))
+    }
+
+    /// All that the log says.
+    pub fn log_text(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
     fn launch(&self) -> Instant {
-        let log = File::options().create(true).append(true).open(self.log()).unwrap();
+        secrets::register(SECRET);
+        let log = File::options().create(true).append(true).open(&self.log).unwrap();
         let mut command = Command::new(paths::syncv3());
         command
             .args(["-server", &self.server, "-db", &self.database.connection_string()])
-            .args(["-port", &self.address(), "-secret", "only for tests", "-data-dir"])
+            .args(["-port", &self.address(), "-secret", SECRET, "-data-dir"])
             .arg(&self.directory)
             .args(&self.flags)
             .stdout(log.try_clone().unwrap())
@@ -145,13 +172,12 @@ impl Proxy {
                 command.env_remove(name);
             }
         }
+        for (name, value) in &self.environment {
+            command.env(name, value);
+        }
         let started = Instant::now();
         *self.process.lock().unwrap() = Some(Kept::spawn(&mut command, Signal::Kill));
         started
-    }
-
-    fn log(&self) -> PathBuf {
-        self.directory.join("syncv3.log")
     }
 }
 

@@ -13,6 +13,7 @@ mod serve;
 
 use std::sync::Arc;
 
+use rustls::ServerConfig;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
@@ -23,12 +24,14 @@ pub use self::large_account::LargeAccount;
 use self::log::Log;
 pub use self::log::Seen;
 use self::script::Script;
+use crate::authority::Certificate;
 use crate::client::Client;
 use crate::wait::eventually;
 
 /// A running scripted homeserver. It ends with the test's runtime, or when dropped.
 #[derive(Debug)]
 pub struct ScriptedHomeserver {
+    scheme: &'static str,
     port: u16,
     script: Arc<Script>,
     log: Arc<Log>,
@@ -38,18 +41,28 @@ pub struct ScriptedHomeserver {
 impl ScriptedHomeserver {
     /// Starts one that knows nobody and says nothing.
     pub async fn start() -> Self {
+        Self::start_behind(None).await
+    }
+
+    /// [`ScriptedHomeserver::start`] with TLS.
+    pub async fn start_with_tls(certificate: &Certificate) -> Self {
+        Self::start_behind(Some(certificate.server())).await
+    }
+
+    async fn start_behind(tls: Option<Arc<ServerConfig>>) -> Self {
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (script, log) = (Arc::new(Script::default()), Arc::new(Log::default()));
         let accepting =
-            tokio::spawn(serve::accept(listener, Arc::clone(&script), Arc::clone(&log)))
+            tokio::spawn(serve::accept(listener, tls, Arc::clone(&script), Arc::clone(&log)))
                 .abort_handle();
-        Self { port, script, log, accepting }
+        Self { scheme, port, script, log, accepting }
     }
 
     /// The URL of this homeserver.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("{}://127.0.0.1:{}", self.scheme, self.port)
     }
 
     /// Makes an access token valid. Returns a client that uses it at the server at `base`, usually the proxy.

@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::client::{Client, Reply};
 use crate::keep::{Kept, Signal};
 use crate::paths;
+use crate::secrets;
 use crate::wait::eventually;
 
 /// The version that the tests are written for.
@@ -41,6 +42,8 @@ impl Synapse {
             process: Mutex::new(None),
         };
         synapse.configure();
+        secrets::register(PASSWORD);
+        secrets::register(APPLICATION_SERVICE_TOKEN);
         synapse.start_again().await;
         synapse
     }

@@ -24,6 +24,9 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     pub(crate) forward_admin: bool,
     pub(crate) forward_federation: bool,
+    /// Where those who watch the process ask, if they are to.
+    pub(crate) metrics: Option<Listen>,
+    pub(crate) client_limits: proxy::ClientLimits,
 }
 
 /// The database and where the program keeps files.
@@ -52,6 +55,7 @@ pub(crate) struct Limits {
     pub(crate) max_request_bytes: usize,
     pub(crate) max_polls: usize,
     pub(crate) max_first_polls: usize,
+    pub(crate) retention: Duration,
 }
 
 /// What is logged, and in which shape.
@@ -59,6 +63,17 @@ pub(crate) struct Limits {
 pub(crate) struct Logging {
     pub(crate) filter: EnvFilter,
     pub(crate) format: LogFormat,
+    /// Where traces go, if anywhere. Only of a proxy that serves.
+    pub(crate) otlp: Option<Otlp>,
+}
+
+/// Where traces go.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Otlp {
+    /// The base URL of the collector.
+    pub(crate) collector: String,
+    /// How many of all traces, from 0 to 1.
+    pub(crate) share: f64,
 }
 
 /// The shape of log lines.
@@ -91,6 +106,9 @@ impl Flags {
             "forward-federation",
             values::switch(or_default(&self.forward_federation, defaults::FORWARD)),
         );
+        let metrics = self.read_metrics(&mut faults);
+        let otlp = self.read_otlp(&mut faults);
+        let client_limits = self.client_limits.read(&mut faults);
         let logging = self.read_logging(&mut faults);
 
         let config = (|| {
@@ -103,8 +121,10 @@ impl Flags {
                 limits: limits?,
                 forward_admin: forward_admin?,
                 forward_federation: forward_federation?,
+                metrics,
+                client_limits: client_limits?,
             };
-            Some((config, logging?))
+            Some((config, Logging { otlp, ..logging? }))
         })();
         faults.or(config)
     }
@@ -224,6 +244,10 @@ impl Flags {
             "max-first-polls",
             values::positive(or_default(&self.max_first_polls, defaults::MAX_FIRST_POLLS)),
         );
+        let retention = faults.keep(
+            "retention",
+            values::positive::<u32>(or_default(&self.retention, defaults::RETENTION)),
+        );
         Some(Limits {
             max_timeout: Duration::from_secs(u64::from(max_timeout?)),
             session_expiry: DAY * session_expiry?,
@@ -233,7 +257,28 @@ impl Flags {
             max_request_bytes: max_request_bytes?,
             max_polls: max_polls?,
             max_first_polls: max_first_polls?,
+            retention: DAY * retention?,
         })
+    }
+
+    /// `None` if it is not set, or has a fault, which ends the start. What concerns whoever watches is nobody else's
+    /// business: a port alone is one of this machine.
+    fn read_metrics(&self, faults: &mut Faults) -> Option<Listen> {
+        let text = set(self.metrics.as_deref())?;
+        let bind = match faults.keep("metrics", values::bind(text))? {
+            Bind::AnyAddress(port) => Bind::Address(format!("127.0.0.1:{port}")),
+            bind => bind,
+        };
+        Some(Listen { bind, tls: None })
+    }
+
+    /// `None` as in [`Flags::read_metrics`].
+    fn read_otlp(&self, faults: &mut Faults) -> Option<Otlp> {
+        let share = or_default(&self.otlp_sample, defaults::OTLP_SAMPLE);
+        let share = faults.keep("otlp-sample", values::share(share));
+        let text = set(self.otlp.as_deref())?;
+        let collector = faults.keep("otlp", values::collector(text));
+        Some(Otlp { collector: collector?, share: share? })
     }
 
     fn read_logging(&self, faults: &mut Faults) -> Option<Logging> {
@@ -258,7 +303,7 @@ impl Flags {
                 None
             }
         };
-        Some(Logging { filter: filter?, format: format? })
+        Some(Logging { filter: filter?, format: format?, otlp: None })
     }
 }
 
@@ -268,6 +313,6 @@ fn set(value: Option<&str>) -> Option<&str> {
 }
 
 /// A value, or its default where an environment variable is set to nothing.
-fn or_default<'a>(value: &'a str, default: &'a str) -> &'a str {
+pub(super) fn or_default<'a>(value: &'a str, default: &'a str) -> &'a str {
     set(Some(value)).unwrap_or(default)
 }

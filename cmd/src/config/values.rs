@@ -107,6 +107,34 @@ pub(super) fn positive<N: TryFrom<u64>>(text: &str) -> Result<N, Refusal> {
         })
 }
 
+/// Reads the URL of a collector of traces.
+pub(super) fn collector(text: &str) -> Result<String, Refusal> {
+    let mend = "give the base URL of its OTLP/HTTP, such as `http://localhost:4318`";
+    match Address::parse(text) {
+        Ok(Address::Url(url)) => Ok(url),
+        Ok(Address::Unix(_)) => Err((format!("`{text}` is no URL"), String::from(mend))),
+        Err(error) => Err((error.to_string(), String::from(mend))),
+    }
+}
+
+/// Reads a share of the whole.
+pub(super) fn share(text: &str) -> Result<f64, Refusal> {
+    text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or_else(|| {
+        (format!("`{text}` is no share"), String::from("write a number from 0 to 1, such as 0.05"))
+    })
+}
+
+/// Reads a limit: a whole number, of which 0 means that there is none.
+pub(super) fn limit(text: &str) -> Result<Option<u32>, Refusal> {
+    let number: u32 = text.parse().map_err(|_| {
+        (
+            format!("`{text}` is not a whole number"),
+            String::from("write digits alone, without a unit; 0 means no limit"),
+        )
+    })?;
+    Ok((number > 0).then_some(number))
+}
+
 /// Reads a switch.
 pub(super) fn switch(text: &str) -> Result<bool, Refusal> {
     match text.to_ascii_lowercase().as_str() {
@@ -156,6 +184,13 @@ mod tests {
         for text in ["", "0", "-1", "1.5", "1MiB", "99999999999999999999"] {
             assert!(positive::<usize>(text).is_err(), "{text}");
         }
+        assert_eq!(share("0.25").ok(), Some(0.25));
+        for text in ["", "-0.1", "1.1", "NaN", "5%"] {
+            assert!(share(text).is_err(), "{text}");
+        }
+        assert_eq!(limit("10").ok(), Some(Some(10)));
+        assert_eq!(limit("0").ok(), Some(None));
+        assert!(limit("-1").is_err() && limit("10s").is_err() && limit("").is_err());
         assert_eq!(switch("TRUE").ok(), Some(true));
         assert_eq!(switch("0").ok(), Some(false));
         assert!(switch("maybe").is_err());

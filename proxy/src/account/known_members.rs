@@ -51,6 +51,11 @@ impl KnownMembers {
         !self.0.is_empty() && self.0.contains(&(room, digest(user_id)))
     }
 
+    /// Whether there is nothing to know, or all was forgotten.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Adds members.
     pub(crate) fn extend<'a>(&mut self, members: impl Iterator<Item = (RoomNid, &'a str)>) {
         for (room, user_id) in members {

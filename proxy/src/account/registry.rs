@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use dashmap::DashMap;
-use store::{InboxSeq, Position, Store};
+use store::{AccountId, DeviceNid, InboxSeq, Position, Store};
 use tokio::{
     sync::{Mutex, Semaphore},
     time::{Instant, timeout_at},
@@ -17,6 +17,9 @@ use crate::{auth::Requester, error::Error, state::State};
 /// How long a request waits for the first word of upstream about its own device, when the account
 /// itself is ready: long enough for a healthy upstream, short enough for a sick one.
 const DEVICE_WAIT: Duration = Duration::from_secs(5);
+
+/// Of how many accounts the store is asked at once.
+const FOLLOWED_AT_ONCE: usize = 500;
 
 /// All accounts of this process.
 pub(crate) struct Accounts {
@@ -123,6 +126,7 @@ impl Accounts {
         deadline: Instant,
     ) -> Result<(), Error> {
         let mut bootstrap = requester.account.watch_bootstrap();
+        let mut shutting_down = state.shutting_down.clone();
         loop {
             match bootstrap.borrow_and_update().clone() {
                 Bootstrap::Ready => break,
@@ -135,6 +139,7 @@ impl Accounts {
                         return Err(Error::UpstreamTimeout);
                     }
                 }
+                _ = shutting_down.wait_for(|down| *down) => return Err(Error::ShuttingDown),
                 // The token died: authenticating again tells the client what upstream says.
                 () = requester.revoked(state) => return Ok(()),
             }
@@ -171,6 +176,43 @@ impl Accounts {
             && let Some(stored) = store.device_by_nid(device.device_nid).await?
         {
             device.catch_up(stored.inbox_seq);
+        }
+        Ok(())
+    }
+
+    /// How many accounts and devices there are in memory.
+    pub(crate) fn count(&self) -> (usize, usize) {
+        let devices = self.by_user.iter().map(|account| account.devices.len()).sum();
+        (self.by_user.len(), devices)
+    }
+
+    /// Takes over from the store up to where each account's history is promised still, and drops the accounts and devices
+    /// that are gone there.
+    pub(crate) async fn follow_retention(&self, store: &Store) -> Result<(), store::Error> {
+        let accounts: Vec<Arc<Account>> =
+            self.by_user.iter().map(|account| Arc::clone(&account)).collect();
+        for some in accounts.chunks(FOLLOWED_AT_ONCE) {
+            let ids: Vec<AccountId> = some.iter().map(|account| account.account_id).collect();
+            let retained = store.retained_from(&ids).await?;
+            // A device with a token is in use. One that gets its first this moment has been stored before this look at it.
+            let idle: Vec<DeviceNid> = some
+                .iter()
+                .flat_map(|account| account.devices())
+                .filter(|device| !device.has_token())
+                .map(|device| device.device_nid)
+                .collect();
+            let known = store.known_devices(&idle).await?;
+            let gone: Vec<DeviceNid> =
+                idle.into_iter().filter(|device| !known.contains(device)).collect();
+            for account in some {
+                match retained.get(&account.account_id) {
+                    Some(pos) => account.retained(*pos),
+                    None => drop(self.by_user.remove_if(&account.user_id, |_, known| {
+                        known.account_id == account.account_id
+                    })),
+                }
+                account.drop_devices(&gone);
+            }
         }
         Ok(())
     }

@@ -14,12 +14,12 @@ use std::{
     time::Duration,
 };
 
-use store::{ListedRoom, Position, RoomNid, Section, Store};
+use store::{ListedRoom, Position, RoomNid, Section};
 use tokio::{sync::Mutex, time::Instant};
 
 use self::{direct::DirectRooms, name_key::NameKey, order::Order};
 use super::Account;
-use crate::{error::Error, unread::Unread};
+use crate::{error::Error, metrics::labels::Cache, state::State, unread::Unread};
 
 /// How long an index is kept that no client looks at.
 const KEEP: Duration = Duration::from_mins(10);
@@ -296,7 +296,7 @@ impl SharedRoomIndex {
     /// The index, no older than the last poll that is stored.
     pub(crate) async fn view(
         &self,
-        store: &Store,
+        State { store, metrics, .. }: &State,
         account: &Account,
         needs: &IndexNeeds,
     ) -> Result<Arc<RoomIndex>, Error> {
@@ -304,8 +304,14 @@ impl SharedRoomIndex {
         // index as of the poll that it says.
         let mut shared = self.0.lock().await;
         let held = match &mut *shared {
-            Some(held) if held.index.as_of >= account.retained_from => held,
-            stale => stale.insert(Held::new(catch_up::begin(store, account).await?)),
+            Some(held) if held.index.as_of >= account.retained_from() => {
+                metrics.looked_up(Cache::RoomIndex, true);
+                held
+            }
+            stale => {
+                metrics.looked_up(Cache::RoomIndex, false);
+                stale.insert(Held::new(catch_up::begin(store, account).await?))
+            }
         };
         held.viewed = Instant::now();
         if held.index.as_of < account.pos() {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use store::DeviceNid;
 
-use super::known;
+use super::{known, whoami};
 use crate::{
     account::{Account, Device},
     error::causes,
@@ -19,13 +19,13 @@ use crate::{
 
 /// Whose a token is, if we have anything of that user. Asks upstream where we do not know the token.
 pub(crate) async fn owner(
-    state: &State,
+    state: &Arc<State>,
     access_token: &AccessToken,
 ) -> Option<(Arc<Account>, Option<Arc<Device>>)> {
     if let Some((account, device)) = known(state, access_token).await {
         return Some((account, Some(device)));
     }
-    let whoami = state.upstream.whoami(access_token).await.ok()?;
+    let whoami = whoami(state, access_token).await?;
     let account = state.accounts.existing(&state.store, &whoami.user_id).await;
     match account {
         Ok(account) => account.map(|account| (account, None)),

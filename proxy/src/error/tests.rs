@@ -10,8 +10,9 @@ async fn answer(error: Error) -> (u16, String, Option<String>) {
         .get(RETRY_AFTER)
         .and_then(|value| value.to_str().ok())
         .map(str::to_owned);
-    let body =
-        body::read_limited(response.into_body(), 10_000).await.expect("error bodies are short");
+    let body = body::read_limited(response.into_body(), 10_000, None)
+        .await
+        .expect("error bodies are short");
     (status, String::from_utf8_lossy(&body).into_owned(), retry_after)
 }
 
@@ -45,6 +46,9 @@ async fn errors_have_their_status_and_errcode() {
     check(Error::UnknownSyncSession, 400, "M_UNKNOWN_SYNC_SESSION").await;
     check(Error::Forbidden("x".into()), 403, "M_FORBIDDEN").await;
     check(Error::TooLarge, 413, "M_TOO_LARGE").await;
+    check(Error::HeadTooLarge, 431, "M_TOO_LARGE").await;
+    check(Error::RequestTimeout, 408, "M_UNKNOWN").await;
+    check(Error::TooManyConnections, 503, "M_LIMIT_EXCEEDED").await;
     check(Error::MethodNotAllowed("GET"), 405, "M_UNRECOGNIZED").await;
     check(Error::Unrecognized, 404, "M_UNRECOGNIZED").await;
     check(Error::LoopDetected, 508, "M_UNKNOWN").await;

@@ -16,9 +16,6 @@ use crate::json::Object;
 use crate::peer::Peer;
 use crate::state::State;
 
-/// The longest body that is read: a claim for every device of a very large room.
-const MOST: usize = 64 * 1024 * 1024;
-
 /// Forwards a claim.
 pub(crate) async fn claim_keys(
     state: &Arc<State>,
@@ -26,7 +23,8 @@ pub(crate) async fn claim_keys(
     peer: Peer,
 ) -> Result<Response<Body>, Error> {
     let (parts, body) = request.into_parts();
-    let said = body::read_limited(body, MOST).await?;
+    let limits = &state.config.client_limits;
+    let said = body::read_limited(body, limits.max_buffered_bytes, limits.body_timeout).await?;
     let request = Request::from_parts(parts, body::full(said.clone()));
     let response = state.forwarder.forward(request, peer).await?;
     if response.status().is_success() {

@@ -24,9 +24,6 @@ use crate::error::Error;
 use crate::peer::Peer;
 use crate::state::State;
 
-/// The longest body that is looked into: a list of devices, or a password.
-const MOST: usize = 1024 * 1024;
-
 /// What ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
@@ -55,7 +52,8 @@ pub(crate) async fn end_sessions(
     let token = access_token(&parts, true).ok();
     let mut said = Bytes::new();
     if matches!(ending, Ending::Devices | Ending::Password) {
-        said = body::read_limited(body, MOST).await?;
+        let limits = &state.config.client_limits;
+        said = body::read_limited(body, limits.max_buffered_bytes, limits.body_timeout).await?;
         body = body::full(said.clone());
     }
     let request = Request::from_parts(parts, body);

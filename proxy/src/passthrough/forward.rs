@@ -15,12 +15,16 @@ use hyper::{Method, Request, Response, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::connect::Dial;
 use super::headers;
 use super::progress::{Progress, Watched};
 use crate::body::{self, Body};
 use crate::error::Error;
+use crate::metrics::Metrics;
+use crate::metrics::labels::{Call, CallOutcome, Label};
 use crate::peer::Peer;
 use crate::upstream::{self, Address};
 
@@ -42,6 +46,8 @@ pub(crate) struct Forwarder {
     /// The path that the homeserver's own paths stand under, without a slash at its end.
     prefix: String,
     host: HeaderValue,
+    /// Who counts what is carried, if anybody does.
+    metrics: Option<Metrics>,
 }
 
 /// How a single attempt failed.
@@ -71,7 +77,13 @@ impl Forwarder {
             prefix: base.path().trim_end_matches('/').to_owned(),
             host: HeaderValue::from_str(authority.as_str()).map_err(|_| unusable())?,
             authority,
+            metrics: None,
         })
+    }
+
+    /// The same, with what it carries counted.
+    pub(crate) fn measured(self, metrics: &Metrics) -> Self {
+        Self { metrics: Some(metrics.clone()), ..self }
     }
 
     /// Carries a request. Any answer of the homeserver is a success here, whatever its status.
@@ -86,12 +98,19 @@ impl Forwarder {
         let parts = self.to_upstream(parts, peer)?;
         let spare = repeatable.then(|| parts.clone());
 
-        let mut outcome = self.attempt(parts, body, patience).await;
+        let carried = Instant::now();
+        let span = tracing::debug_span!("upstream", call = Call::Forwarded.text());
+        let mut outcome = self.attempt(parts, body, patience).instrument(span.clone()).await;
         // A kept connection may be closed by the homeserver in the very moment in which we use it.
         if let (Err(Failure::Sending(error)), Some(parts)) = (&outcome, spare)
             && !error.is_connect()
         {
-            outcome = self.attempt(parts, body::empty(), patience).await;
+            outcome = self.attempt(parts, body::empty(), patience).instrument(span).await;
+        }
+        if let Some(metrics) = &self.metrics
+            && let Some(outcome) = outcome_of(&outcome)
+        {
+            metrics.asked_upstream(Call::Forwarded, outcome, carried.elapsed());
         }
         match outcome {
             Ok(response) => Ok(to_client(response)),
@@ -134,6 +153,16 @@ impl Forwarder {
         outgoing.headers = parts.headers;
         headers::to_upstream(&mut outgoing.headers, peer, &self.host);
         Ok(outgoing)
+    }
+}
+
+/// What is counted of an exchange; nothing where it was the client that ended it.
+fn outcome_of(outcome: &Result<Response<Incoming>, Failure>) -> Option<CallOutcome> {
+    match outcome {
+        Ok(response) => Some(CallOutcome::of_status(response.status().as_u16())),
+        Err(Failure::Silence) => Some(CallOutcome::Timeout),
+        Err(Failure::Sending(error)) if is_clients_fault(error) => None,
+        Err(Failure::Sending(_)) => Some(CallOutcome::Unreachable),
     }
 }
 

@@ -10,7 +10,8 @@
 //! Neighbours: `dispatch`. The access token in a login's answer is not ours to use before its client does: the first
 //! use of a refreshed token ends the old one. It is not even looked at.
 
-use hyper::header::{HOST, HeaderName};
+use hyper::header::{CACHE_CONTROL, HOST, HeaderName, HeaderValue};
+use hyper::http::uri::Authority;
 use hyper::{HeaderMap, Request, Response};
 
 use super::buffer;
@@ -47,6 +48,11 @@ pub(crate) async fn rewrite_base_url(
     let Some(ours) = ours.filter(|_| buffer::is_plain_success(&response)) else {
         return Ok(response);
     };
+    let mut response = response;
+    if state.config.public_base_url.is_none() {
+        // It says what this request's own headers said: a cache must not tell it to anybody else.
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
     let (head, body) = response.into_parts();
     let body = buffer::read(body).await?;
     if place == Place::WellKnown {
@@ -78,9 +84,11 @@ fn public_base_url(headers: &HeaderMap, peer: Peer) -> Option<String> {
         let value = headers.get(name)?.to_str().ok()?.split(',').next()?.trim();
         (!value.is_empty()).then_some(value)
     };
-    let scheme = first(X_FORWARDED_PROTO).unwrap_or(peer.scheme());
+    let scheme = first(X_FORWARDED_PROTO).filter(|scheme| ["http", "https"].contains(scheme));
     let host = first(X_FORWARDED_HOST).or_else(|| first(HOST))?;
-    Some(format!("{scheme}://{host}"))
+    // Not a path, nor a name and a password before the host.
+    let host = host.parse::<Authority>().ok().filter(|host| !host.as_str().contains('@'))?;
+    Some(format!("{}://{host}", scheme.unwrap_or(peer.scheme())))
 }
 
 /// The text with another base URL, or nothing if it has none.
@@ -98,8 +106,6 @@ fn edit(text: &str, base_url: &str, place: Place) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use hyper::header::HeaderValue;
-
     use super::*;
 
     #[test]
@@ -155,5 +161,12 @@ mod tests {
             Some("https://m.example"),
         );
         check(plain, &[], None);
+        check(plain, &[(HOST, "me:pass@m.example")], None);
+        check(plain, &[(HOST, "m.example/elsewhere")], None);
+        check(
+            plain,
+            &[(HOST, "m.example"), (X_FORWARDED_PROTO, "javascript")],
+            Some("http://m.example"),
+        );
     }
 }

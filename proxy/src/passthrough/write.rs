@@ -21,9 +21,6 @@ use crate::json::{self, Object};
 use crate::peer::Peer;
 use crate::state::State;
 
-/// The longest body that is looked into: a presence.
-const MOST: usize = 1024 * 1024;
-
 /// What is kept of a write that was granted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kept {
@@ -68,7 +65,8 @@ pub(crate) async fn write(
     };
     let mut said = Bytes::new();
     if kept == Kept::Presence {
-        said = body::read_limited(body, MOST).await?;
+        let limits = &state.config.client_limits;
+        said = body::read_limited(body, limits.max_buffered_bytes, limits.body_timeout).await?;
         body = body::full(said.clone());
     }
     if kept.is_in_answer() {
@@ -112,7 +110,10 @@ async fn keep(
         Kept::TransactionId(transaction_id) => {
             if let Some(event_id) = member("event_id").and_then(json::text) {
                 let store = &state.store;
-                store.put_transaction_id(account_id, device_nid, &event_id, transaction_id).await?;
+                let now = crate::clock::now_ms();
+                store
+                    .put_transaction_id(account_id, device_nid, &event_id, transaction_id, now)
+                    .await?;
             }
         }
         Kept::Forgotten(room_id) => {

@@ -5,12 +5,14 @@
 
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
+use tracing::Instrument;
 
 use crate::{
     clock::now_ms,
     error::causes,
     ingest::{self, Asked},
+    metrics::labels::PollKind,
     upstream::{self, AccessToken, SyncQuery},
 };
 
@@ -106,6 +108,7 @@ impl Poller {
             since: since.as_deref(),
             received_at: now_ms(),
         };
+        let received = Instant::now();
         let poll = match ingest::light_poll(&reply, asked) {
             Ok(poll) => poll,
             Err(error) => {
@@ -114,8 +117,12 @@ impl Poller {
                 return LightOutcome::Other(retry);
             }
         };
-        match self.state.store.ingest_light(self.account.account_id, &poll).await {
+        let ingest = self.state.store.ingest_light(self.account.account_id, &poll);
+        let span = tracing::debug_span!("ingest", bytes = reply.len());
+        match ingest.instrument(span).await {
             Ok(inbox_seq) => {
+                let took = received.elapsed();
+                self.state.metrics.poll_stored(PollKind::Light, reply.len(), took);
                 self.device.advance(inbox_seq, &poll.device);
                 self.device.cover(writes);
                 LightOutcome::Stored { messages: !poll.device.to_device.is_empty() }

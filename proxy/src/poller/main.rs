@@ -6,6 +6,8 @@
 use std::time::Duration;
 
 use store::{RoomUpdate, Section};
+use tokio::time::{Instant, sleep};
+use tracing::Instrument;
 
 use crate::{
     account::Failure,
@@ -25,6 +27,9 @@ use super::{
 /// Events a room on the first poll, and after: enough for gaps to be rare.
 const FIRST_TIMELINE_LIMIT: u32 = 20;
 const TIMELINE_LIMIT: u32 = 100;
+
+/// How often a first poll under way is told of.
+const PROGRESS: Duration = Duration::from_mins(1);
 
 impl Poller {
     /// Polls once and stores what came. `tries` counts the failures before this one.
@@ -117,7 +122,7 @@ impl Poller {
         tokio::select! {
             // The reply first: what has arrived is never thrown away for a change of mind.
             biased;
-            answer = self.state.upstream.sync(token, &query) => Some(answer),
+            answer = patiently(is_first, self.state.upstream.sync(token, &query)) => Some(answer),
             // A poll can be given up at any time: the next one asks from the same since. But a first
             // poll is heavy, and is let finish.
             _ = presence_wish.changed(), if !is_first => None,
@@ -133,6 +138,7 @@ impl Poller {
         reply: &[u8],
         after_outage: bool,
     ) -> Outcome {
+        let received = Instant::now();
         let asked = Asked {
             user_id: &self.account.user_id,
             device_nid: self.device.device_nid,
@@ -159,10 +165,14 @@ impl Poller {
         if let Err(error) = self.end_typing(&mut poll, after_outage).await {
             return outcome::of_store_failure(&error);
         }
-        let stored = match self.state.store.ingest(self.account.account_id, &poll).await {
+        let ingest = self.state.store.ingest(self.account.account_id, &poll);
+        let span = tracing::debug_span!("ingest", rooms = poll.rooms.len(), bytes = reply.len());
+        let stored = match ingest.instrument(span).await {
             Ok(stored) => stored,
             Err(error) => return outcome::of_store_failure(&error),
         };
+        self.state.metrics.poll_stored(self.main_kind(), reply.len(), received.elapsed());
+        self.state.metrics.ingested(&poll);
         if let Some(update) = &poll.device {
             self.device.advance(stored.inbox_seq, update);
         }
@@ -223,6 +233,21 @@ impl Poller {
             });
         }
         Ok(())
+    }
+}
+
+/// Waits for an answer. Of a first poll, which may take long, it says now and then that it goes on.
+async fn patiently<T>(is_first: bool, answer: impl Future<Output = T>) -> T {
+    let begun = Instant::now();
+    let mut answer = std::pin::pin!(answer);
+    loop {
+        tokio::select! {
+            biased;
+            answer = &mut answer => return answer,
+            () = sleep(PROGRESS), if is_first => {
+                tracing::info!(seconds = begun.elapsed().as_secs(), "the first poll goes on");
+            }
+        }
     }
 }
 

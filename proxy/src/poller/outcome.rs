@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::{account::Failure, error::causes, upstream};
+use crate::{account::Failure, error::causes, metrics::labels::PollOutcome, upstream};
 
 /// The longest wait after a failed first poll: upstream keeps a finished first reply for two minutes,
 /// so a prompt retry gets it.
@@ -37,6 +37,18 @@ pub(super) enum Outcome {
         /// The longest wait.
         at_most: Duration,
     },
+}
+
+impl Outcome {
+    /// As it is counted.
+    pub(super) fn counted(&self) -> PollOutcome {
+        match self {
+            Self::Stored => PollOutcome::Stored,
+            Self::AskAgain => PollOutcome::GivenUp,
+            Self::Refused | Self::Locked => PollOutcome::Refused,
+            Self::Retry { .. } => PollOutcome::Failed,
+        }
+    }
 }
 
 /// What follows from a failed request.

@@ -219,6 +219,7 @@ impl Poller {
         let poll = Poll {
             asked_since: Some(token.to_owned()),
             next_batch: token.to_owned(),
+            received_at: now_ms(),
             rooms,
             ..Poll::default()
         };

@@ -28,7 +28,7 @@ pub enum Listener {
 }
 
 /// A new connection. Its TLS handshake, if any, is still to come: it depends on the client, whom nobody waits for here.
-pub(super) enum Accepted {
+pub(crate) enum Accepted {
     Tcp(TcpStream, SocketAddr),
     Tls(TcpStream, SocketAddr, TlsAcceptor),
     Unix(UnixStream),
@@ -36,7 +36,7 @@ pub(super) enum Accepted {
 
 impl Listener {
     /// Waits for the next connection, whatever happens.
-    pub(super) async fn accept(&self) -> Accepted {
+    pub(crate) async fn accept(&self) -> Accepted {
         let mut pause = SHORTEST_PAUSE;
         loop {
             match self.try_accept().await {

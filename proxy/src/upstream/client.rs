@@ -12,9 +12,12 @@ use form_urlencoded::Serializer;
 use hyper::header::AUTHORIZATION;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
+use tracing::Instrument;
 
 use super::{AccessToken, Address, Error, HOP_HEADER, OnBehalfOf, client_config, response};
+use crate::metrics::Metrics;
+use crate::metrics::labels::{Call, CallOutcome, Label};
 
 /// Every byte that RFC 3986 does not call unreserved.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -41,6 +44,8 @@ const SYNC_GRACE: Duration = Duration::from_mins(1);
 pub(crate) struct Client {
     http: reqwest::Client,
     base_url: String,
+    /// Who counts what is asked, if anybody does.
+    metrics: Option<Metrics>,
 }
 
 /// Who an access token belongs to.
@@ -90,12 +95,20 @@ impl Client {
             Address::Url(_) => builder,
             Address::Unix(path) => builder.unix_socket(path.clone()),
         };
-        Ok(Self { http: builder.build()?, base_url: address.base_url().to_owned() })
+        let base_url = address.base_url().to_owned();
+        Ok(Self { http: builder.build()?, base_url, metrics: None })
+    }
+
+    /// The same, with what it asks counted.
+    pub(crate) fn measured(self, metrics: &Metrics) -> Self {
+        Self { metrics: Some(metrics.clone()), ..self }
     }
 
     /// `GET /_matrix/client/v3/account/whoami`
     pub(crate) async fn whoami(&self, token: &AccessToken) -> Result<Whoami, Error> {
-        let body = self.get_json(token, "/_matrix/client/v3/account/whoami").await?;
+        let body = self
+            .get(Call::Whoami, Some(token), "/_matrix/client/v3/account/whoami", ORDINARY)
+            .await?;
         serde_json::from_slice(&body).map_err(|_| Error::InvalidBody)
     }
 
@@ -110,12 +123,13 @@ impl Client {
         } else {
             FIRST_SYNC
         };
-        self.get_as(Some(token), &sync_path(query), &query.on_behalf_of, patience).await
+        self.get_as(Call::Poll, Some(token), &sync_path(query), &query.on_behalf_of, patience).await
     }
 
     /// `GET /_matrix/client/v3/sync` with a query of the caller's, for an answer that is no poll's.
     pub(crate) async fn sync_with(&self, token: &AccessToken, query: &str) -> Result<Bytes, Error> {
-        self.get(Some(token), &format!("/_matrix/client/v3/sync?{query}"), OTHER_SYNC).await
+        let path = format!("/_matrix/client/v3/sync?{query}");
+        self.get(Call::Sync, Some(token), &path, OTHER_SYNC).await
     }
 
     /// `GET /_matrix/client/v3/rooms/{roomId}/members`, as of `at` (one of upstream's own tokens) if given.
@@ -130,7 +144,7 @@ impl Client {
             path.push('?');
             path.push_str(&Serializer::new(String::new()).append_pair("at", at).finish());
         }
-        self.get(Some(token), &path, MEMBERS).await
+        self.get(Call::Members, Some(token), &path, MEMBERS).await
     }
 
     /// `GET /_matrix/client/v3/rooms/{roomId}/messages` with these parameters.
@@ -142,7 +156,7 @@ impl Client {
     ) -> Result<Bytes, Error> {
         let query = Serializer::new(String::new()).extend_pairs(parameters).finish();
         let path = format!("/_matrix/client/v3/rooms/{}/messages?{query}", segment(room_id));
-        self.get_json(token, &path).await
+        self.get(Call::Messages, Some(token), &path, ORDINARY).await
     }
 
     /// `GET /_matrix/client/v3/joined_rooms`
@@ -174,7 +188,7 @@ impl Client {
         token: &AccessToken,
         path_and_query: &str,
     ) -> Result<Bytes, Error> {
-        self.get(Some(token), path_and_query, ORDINARY).await
+        self.get(Call::Other, Some(token), path_and_query, ORDINARY).await
     }
 
     /// `GET /_matrix/client/versions`: the versions of the specification that the homeserver speaks.
@@ -190,19 +204,40 @@ impl Client {
 
     /// A `GET` that needs no account.
     pub(super) async fn get_open(&self, path_and_query: &str) -> Result<Bytes, Error> {
-        self.get(None, path_and_query, ORDINARY).await
+        self.get(Call::Other, None, path_and_query, ORDINARY).await
     }
 
     async fn get(
         &self,
+        call: Call,
         token: Option<&AccessToken>,
         path_and_query: &str,
         patience: Duration,
     ) -> Result<Bytes, Error> {
-        self.get_as(token, path_and_query, &OnBehalfOf::default(), patience).await
+        self.get_as(call, token, path_and_query, &OnBehalfOf::default(), patience).await
     }
 
     async fn get_as(
+        &self,
+        call: Call,
+        token: Option<&AccessToken>,
+        path_and_query: &str,
+        on_behalf_of: &OnBehalfOf,
+        patience: Duration,
+    ) -> Result<Bytes, Error> {
+        let asked = Instant::now();
+        let span = tracing::debug_span!("upstream", call = call.text());
+        let answer =
+            self.exchange(token, path_and_query, on_behalf_of, patience).instrument(span).await;
+        if let Some(metrics) = &self.metrics {
+            let outcome =
+                answer.as_ref().map_or_else(CallOutcome::of_failure, |_| CallOutcome::Granted);
+            metrics.asked_upstream(call, outcome, asked.elapsed());
+        }
+        answer
+    }
+
+    async fn exchange(
         &self,
         token: Option<&AccessToken>,
         path_and_query: &str,
@@ -218,7 +253,11 @@ impl Client {
             request = request.header(AUTHORIZATION, token.to_header()?);
         }
         let answer = timeout(patience, request.send()).await.map_err(|_| Error::Timeout)??;
-        response::read(answer).await
+        let outcome = response::read(answer).await;
+        outcome.map_err(|error| match token {
+            Some(token) => error.without(token.expose()),
+            None => error,
+        })
     }
 
     /// The full URL, if the URL parser leaves it as it is: it would turn a filter named `..` into another endpoint.

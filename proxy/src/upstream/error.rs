@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::body::BoxError;
+use crate::error::causes;
 
 /// A request to the homeserver that brought no usable answer.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +61,51 @@ impl Error {
     /// A failure below HTTP.
     pub(crate) fn transport(source: impl Into<BoxError>) -> Self {
         Self::Transport(source.into())
+    }
+
+    /// The homeserver's own words, if it has any.
+    pub(crate) fn body(&self) -> Option<&Bytes> {
+        match self {
+            Self::Matrix { body, .. } => Some(body),
+            _ => None,
+        }
+    }
+
+    /// The same failure for another who waited for the same answer.
+    pub(crate) fn told_again(&self) -> Self {
+        match self {
+            Self::Transport(cause) => Self::Transport(causes(&**cause).into()),
+            Self::Timeout => Self::Timeout,
+            Self::Matrix { status, errcode, error, body, retry_after, soft_logout } => {
+                Self::Matrix {
+                    status: *status,
+                    errcode: errcode.clone(),
+                    error: error.clone(),
+                    body: body.clone(),
+                    retry_after: *retry_after,
+                    soft_logout: *soft_logout,
+                }
+            }
+            Self::Status { status, retry_after } => {
+                Self::Status { status: *status, retry_after: *retry_after }
+            }
+            Self::InvalidBody => Self::InvalidBody,
+            Self::BrokenBody => Self::BrokenBody,
+            Self::Unsendable { what } => Self::Unsendable { what },
+        }
+    }
+
+    /// Leaves a secret out of what this says to a log: a homeserver might repeat the token that it refuses. Its body
+    /// goes to the token's own client alone, and stays.
+    pub(crate) fn without(mut self, secret: &str) -> Self {
+        if let Self::Matrix { errcode, error, .. } = &mut self {
+            for text in [errcode, error] {
+                if text.contains(secret) {
+                    *text = text.replace(secret, "…");
+                }
+            }
+        }
+        self
     }
 
     /// The homeserver itself refused the access token. (A 401 from a reverse proxy is not this: a client that is told

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use dashmap::DashMap;
 
-use crate::{auth::Requester, error::Error, filter::Filter, state::State, upstream};
+use crate::{
+    auth::Requester, error::Error, filter::Filter, metrics::labels::Cache, state::State, upstream,
+};
 
 /// How many filters are kept. Past that the cache starts over: clients use few filters, and fetching
 /// one again is cheap.
@@ -33,8 +35,10 @@ pub(super) async fn resolve(
     }
     let user_id = &requester.account.user_id;
     let key = (user_id.clone(), filter.to_owned());
-    if let Some(known) = state.filters.0.get(&key) {
-        return Ok(Arc::clone(&known));
+    let known = state.filters.0.get(&key).map(|known| Arc::clone(&known));
+    state.metrics.looked_up(Cache::Filters, known.is_some());
+    if let Some(known) = known {
+        return Ok(known);
     }
     let json = match state.upstream.filter(&requester.access_token, user_id, filter).await {
         Ok(json) => json,

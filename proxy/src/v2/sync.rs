@@ -9,6 +9,7 @@ use std::{sync::Arc, time::Duration};
 use hyper::{Response, StatusCode, http::request::Parts};
 use store::{AccountId, InboxSeq, Position, Section};
 use tokio::{sync::mpsc, time::Instant};
+use tracing::Instrument;
 
 use crate::{
     account::{KnownMembers, MemoryId},
@@ -20,6 +21,8 @@ use crate::{
     event_json::is_offline,
     federation::Pdus,
     json::ObjectWriter,
+    metrics::labels::{Api, Cache},
+    observed,
     patience::{DATABASE_GRACE, patiently},
     peer::Peer,
     state::State,
@@ -82,6 +85,9 @@ pub(crate) async fn handle(
     };
     let members = members_of(&requester, token);
     let known_members = requester.device.known_members.recall(members);
+    if members != MemoryId::default() {
+        state.metrics.looked_up(Cache::Members, !known_members.is_empty());
+    }
     let wishes = Wishes { filter, state_form: request.state_form, known_members };
     let sync = Sync {
         state,
@@ -168,7 +174,7 @@ impl Sync<'_> {
         // A token from the future (of a database that was restored) stands where we are.
         let since = token.map(|token| token.pos().min(account.pos()));
         let (since, lost) = match since {
-            Some(since) if since < account.retained_from => (None, Some(since)),
+            Some(since) if since < account.retained_from() => (None, Some(since)),
             since => (since, None),
         };
         let covered = claimed.map(|inbox| inbox.min(device.inbox_seq()));
@@ -241,6 +247,7 @@ impl Sync<'_> {
                 let members = self.told(&views);
                 return Ok(Some(self.whole(&top, members, &views, &pdus)));
             }
+            let _waits = observed::waits(&self.state.metrics, Api::V2);
             tokio::select! {
                 _ = positions.changed() => {}
                 _ = inbox.changed() => {}
@@ -334,7 +341,7 @@ impl Sync<'_> {
             archive,
             sender,
         };
-        tokio::spawn(stream.send(head, wanted));
+        tokio::spawn(stream.send(head, wanted).in_current_span());
         let mut response = Response::new(body::stream(receiver));
         response.headers_mut().insert(
             hyper::header::CONTENT_TYPE,

@@ -68,7 +68,8 @@ pub(crate) async fn handle(
     let token = access_token(&parts, false)?;
     let mut requester = patiently(give_up, || authenticate(state, token.clone())).await?;
     requester.device.seen(OnBehalfOf::of(&parts.headers, peer));
-    let body = read_limited(body, state.config.max_request_bytes).await?;
+    let limits = &state.config.client_limits;
+    let body = read_limited(body, state.config.max_request_bytes, limits.body_timeout).await?;
     let call = Call { query, body, arrived };
     loop {
         match patiently(give_up, || run(state, &requester, &call)).await? {

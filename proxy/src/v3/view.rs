@@ -54,7 +54,7 @@ impl<'a> View<'a> {
     ) -> Result<Self, Error> {
         let account = &requester.account;
         let index = match &needs.index {
-            Some(needs) => Some(account.room_index.view(&state.store, account, needs).await?),
+            Some(needs) => Some(account.room_index.view(state, account, needs).await?),
             None => None,
         };
         let now = index.as_ref().map_or_else(|| account.pos(), |index| index.as_of);
@@ -90,7 +90,7 @@ impl<'a> View<'a> {
 
     /// Refuses a position whose history is no longer held.
     pub(crate) fn retained(&self, since: Position) -> Result<Position, Error> {
-        if since < self.account().retained_from {
+        if since < self.account().retained_from() {
             return Err(Error::UnknownSyncSession);
         }
         Ok(since)
@@ -100,5 +100,5 @@ impl<'a> View<'a> {
 /// The page tokens of the requester's account.
 pub(crate) fn page_tokens<'a>(state: &'a Arc<State>, requester: &Requester) -> PageTokens<'a> {
     let account = &requester.account;
-    PageTokens::new(&state.tokens, account.account_id, account.retained_from)
+    PageTokens::new(&state.tokens, account.account_id, account.retained_from())
 }

@@ -11,7 +11,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::{account::KeyCounts, auth::Requester, state::State};
+use crate::{account::KeyCounts, auth::Requester, metrics::labels::Api, observed, state::State};
 
 /// Where the news of a stream comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +62,7 @@ impl Waiting {
 
     /// Waits for the next reason to look again, or to stop waiting.
     pub(crate) async fn next(&mut self) -> Woken {
+        let _waits = observed::waits(&self.state.metrics, Api::V3);
         tokio::select! {
             biased;
             () = sleep_until(self.deadline) => Woken::Over,

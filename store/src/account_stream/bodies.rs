@@ -51,30 +51,92 @@ pub(crate) async fn insert<'a>(
         bodies.values().map(|(_, event)| event.displayname.as_deref()).collect();
     let jsons: Vec<&[u8]> = bodies.values().map(|(_, event)| &*event.body).collect();
     let nids: Vec<i64> = bodies.values().map(|(nid, _)| nid.0).collect();
-    tx.execute(
-        "-- bodies::insert
-        INSERT INTO event_bodies (event_id, body_hash, membership, displayname, body, room_nid)
-        SELECT t.event_id, t.body_hash, t.membership, t.displayname, t.body, t.room_nid
-        FROM UNNEST($1::TEXT[], $2::BYTEA[], $3::TEXT[], $4::TEXT[], $5::BYTEA[], $6::BIGINT[])
-            AS t (event_id, body_hash, membership, displayname, body, room_nid)
-        ON CONFLICT (event_id, body_hash) DO NOTHING",
-        &[&event_ids, &hashes, &memberships, &displaynames, &jsons, &nids],
-    )
-    .await?;
-    let rows = tx
-        .query(
+    let columns = Columns { event_ids, hashes, memberships, displaynames, jsons, nids };
+    columns.insert(tx).await?;
+    let (mut ids, mut marked) = columns.ids(tx).await?;
+    // A body that a sweep has marked may be deleted at any moment, and one that is not marked cannot be for hours: see
+    // `retention::bodies`. Once the mark is taken off, the row is this transaction's, and what was deleted before that is
+    // stored anew.
+    if marked || ids.0.len() < bodies.len() {
+        columns.unmark(tx).await?;
+        columns.insert(tx).await?;
+        (ids, marked) = columns.ids(tx).await?;
+    }
+    debug_assert!(!marked, "a sweep has marked a body whose row this transaction holds");
+    Ok(ids)
+}
+
+/// Bodies as the columns of a statement.
+struct Columns<'a> {
+    event_ids: Vec<&'a str>,
+    hashes: Vec<&'a [u8]>,
+    memberships: Vec<Option<&'a str>>,
+    displaynames: Vec<Option<&'a str>>,
+    jsons: Vec<&'a [u8]>,
+    nids: Vec<i64>,
+}
+
+impl Columns<'_> {
+    async fn insert(&self, tx: &Tx) -> Result<(), Error> {
+        tx.execute(
             "-- bodies::insert
-            SELECT b.body_id, b.event_id, b.body_hash
-            FROM UNNEST($1::TEXT[], $2::BYTEA[]) AS t (event_id, body_hash)
-            JOIN event_bodies b ON b.event_id = t.event_id AND b.body_hash = t.body_hash",
-            &[&event_ids, &hashes],
+            INSERT INTO event_bodies (event_id, body_hash, membership, displayname, body, room_nid)
+            SELECT t.event_id, t.body_hash, t.membership, t.displayname, t.body, t.room_nid
+            FROM UNNEST($1::TEXT[], $2::BYTEA[], $3::TEXT[], $4::TEXT[], $5::BYTEA[], $6::BIGINT[])
+                AS t (event_id, body_hash, membership, displayname, body, room_nid)
+            ON CONFLICT (event_id, body_hash) DO NOTHING",
+            &[
+                &self.event_ids,
+                &self.hashes,
+                &self.memberships,
+                &self.displaynames,
+                &self.jsons,
+                &self.nids,
+            ],
         )
         .await?;
-    let ids = rows
-        .iter()
-        .map(|row| ((row.get("event_id"), row.get("body_hash")), BodyId(row.get("body_id"))))
-        .collect();
-    Ok(BodyIds(ids))
+        Ok(())
+    }
+
+    /// The numbers of those that are stored, and whether any of them is marked as unused.
+    async fn ids(&self, tx: &Tx) -> Result<(BodyIds, bool), Error> {
+        let rows = tx
+            .query(
+                "-- bodies::ids
+                SELECT b.body_id, b.event_id, b.body_hash, b.unused_since IS NOT NULL AS marked
+                FROM UNNEST($1::TEXT[], $2::BYTEA[]) AS t (event_id, body_hash)
+                JOIN event_bodies b ON b.event_id = t.event_id AND b.body_hash = t.body_hash",
+                &[&self.event_ids, &self.hashes],
+            )
+            .await?;
+        let marked = rows.iter().any(|row| row.get("marked"));
+        let ids = rows
+            .iter()
+            .map(|row| ((row.get("event_id"), row.get("body_hash")), BodyId(row.get("body_id"))))
+            .collect();
+        Ok((BodyIds(ids), marked))
+    }
+
+    /// Takes the mark off those that have one and are still there.
+    async fn unmark(&self, tx: &Tx) -> Result<(), Error> {
+        tx.execute(
+            "-- bodies::unmark
+            UPDATE event_bodies b
+            SET unused_since = NULL
+            FROM (
+                SELECT e.body_id
+                FROM UNNEST($1::TEXT[], $2::BYTEA[]) AS t (event_id, body_hash)
+                JOIN event_bodies e ON e.event_id = t.event_id AND e.body_hash = t.body_hash
+                WHERE e.unused_since IS NOT NULL
+                ORDER BY e.event_id, e.body_hash
+                FOR NO KEY UPDATE OF e
+            ) marked
+            WHERE b.body_id = marked.body_id",
+            &[&self.event_ids, &self.hashes],
+        )
+        .await?;
+        Ok(())
+    }
 }
 
 /// All events of the rooms of a poll.

@@ -54,7 +54,7 @@ impl Store {
         let inbox_seq = match &poll.device {
             Some(device) => {
                 let first = poll.asked_since.is_none();
-                write_device(&tx, account_id, device, first).await?
+                write_device(&tx, account_id, device, first, poll.received_at).await?
             }
             None => InboxSeq(0),
         };
@@ -70,7 +70,7 @@ impl Store {
                 write_latest::device_lists(&tx, account_id, pos, poll),
                 write_latest::transaction_ids(&tx, account_id, poll),
                 write_latest::quarantine(&tx, account_id, pos, poll),
-                insert_poll(&tx, account_id, pos, &poll.next_batch),
+                insert_poll(&tx, account_id, pos, poll),
             )?;
             redactions::apply(&tx, self.redaction_rules, account_id, &told, &bodies).await?;
         }
@@ -112,8 +112,14 @@ impl Store {
         if since != poll.asked_since || (replica.is_some() && holder != replica) {
             return Err(Error::Fenced { asked_since: poll.asked_since.clone() });
         }
-        let inbox_seq =
-            write_device(&tx, account_id, &poll.device, poll.asked_since.is_none()).await?;
+        let inbox_seq = write_device(
+            &tx,
+            account_id,
+            &poll.device,
+            poll.asked_since.is_none(),
+            poll.received_at,
+        )
+        .await?;
         tx.execute(
             "-- ingest::ingest_light
             UPDATE devices SET upstream_since = $2 WHERE device_nid = $1",
@@ -180,12 +186,12 @@ async fn insert_poll(
     tx: &Tx,
     account_id: AccountId,
     pos: Position,
-    next_batch: &str,
+    poll: &Poll,
 ) -> Result<(), Error> {
     tx.execute(
         "-- ingest::insert_poll
-        INSERT INTO polls (account_id, pos, next_batch) VALUES ($1, $2, $3)",
-        &[&account_id.0, &pos.0, &next_batch],
+        INSERT INTO polls (account_id, pos, next_batch, stored_at) VALUES ($1, $2, $3, $4)",
+        &[&account_id.0, &pos.0, &poll.next_batch, &poll.received_at],
     )
     .await?;
     Ok(())
@@ -198,6 +204,7 @@ async fn write_device(
     account_id: AccountId,
     update: &DeviceUpdate,
     without_since: bool,
+    received_at: i64,
 ) -> Result<InboxSeq, Error> {
     let device = update.device_nid;
     let known = if without_since && !update.to_device.is_empty() {
@@ -230,10 +237,10 @@ async fn write_device(
     if arrived > 0 {
         tx.execute(
             "-- ingest::write_device
-            INSERT INTO device_inbox (account_id, device_nid, seq, message)
-            SELECT $1, $2, $3 + t.number, t.message
+            INSERT INTO device_inbox (account_id, device_nid, seq, message, stored_at)
+            SELECT $1, $2, $3 + t.number, t.message, $5
             FROM UNNEST($4::BYTEA[]) WITH ORDINALITY AS t (message, number)",
-            &[&account_id.0, &device.0, &(last - arrived), &messages],
+            &[&account_id.0, &device.0, &(last - arrived), &messages, &received_at],
         )
         .await?;
     }

@@ -153,11 +153,11 @@ pub(super) async fn transaction_ids(
     let transaction_ids: Vec<&str> = ids.values().copied().collect();
     tx.execute(
         "-- write_latest::transaction_ids
-        INSERT INTO transaction_ids (account_id, device_nid, event_id, transaction_id)
-        SELECT $1, $2, t.event_id, t.transaction_id
+        INSERT INTO transaction_ids (account_id, device_nid, event_id, transaction_id, stored_at)
+        SELECT $1, $2, t.event_id, t.transaction_id, $5
         FROM UNNEST($3::TEXT[], $4::TEXT[]) AS t (event_id, transaction_id)
         ON CONFLICT (account_id, device_nid, event_id) DO NOTHING",
-        &[&account_id.0, &device.device_nid.0, &event_ids, &transaction_ids],
+        &[&account_id.0, &device.device_nid.0, &event_ids, &transaction_ids, &poll.received_at],
     )
     .await?;
     Ok(())
@@ -176,10 +176,10 @@ pub(super) async fn quarantine(
     let jsons: Vec<&[u8]> = poll.quarantined.iter().map(|(_, json)| &**json).collect();
     tx.execute(
         "-- write_latest::quarantine
-        INSERT INTO quarantine (account_id, pos, reason, json)
-        SELECT $1, $2, t.reason, t.json
+        INSERT INTO quarantine (account_id, pos, reason, json, stored_at)
+        SELECT $1, $2, t.reason, t.json, $5
         FROM UNNEST($3::TEXT[], $4::BYTEA[]) AS t (reason, json)",
-        &[&account_id.0, &pos.0, &reasons, &jsons],
+        &[&account_id.0, &pos.0, &reasons, &jsons, &poll.received_at],
     )
     .await?;
     Ok(())

@@ -1,6 +1,7 @@
 //! One HTTP request of a [`Client`] and its [`Reply`].
 
 use std::fmt::Write;
+use std::path::Path;
 use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -12,8 +13,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::Client;
-use crate::schema;
 use crate::wait::{PATIENCE, look_away};
+use crate::{authority, schema, secrets};
 
 /// A request in the making.
 #[derive(Debug, Clone)]
@@ -164,6 +165,7 @@ impl Request {
     /// Sends the request and reads the whole answer; for tests in which connections may break.
     pub async fn try_send(self) -> Result<Reply, reqwest::Error> {
         let asked = format!("{} {}", self.method, self.url);
+        let path = self.url.path().to_owned();
         let mut request = self.http.request(self.method, self.url);
         if let Some(token) = self.token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
@@ -180,6 +182,8 @@ impl Request {
         let raw = response.bytes().await?;
         let took = sent.elapsed();
         let json = serde_json::from_slice(&raw).unwrap_or_default();
+        secrets::register_those_in(&json);
+        secrets::keep_reply(&path, status, &raw);
         let reply = Reply { status, headers, raw, json, took, asked };
         self.shape.check(self.body.as_deref().unwrap_or_default(), &reply);
         Ok(reply)
@@ -323,6 +327,15 @@ pub(super) fn http_client() -> reqwest::Client {
         // An error says that a provider is installed already, which is as good.
         rustls::crypto::ring::default_provider().install_default().ok();
     });
+    builder().build().unwrap()
+}
+
+/// The same, of a client that trusts the authority of these roots alone.
+pub(super) fn http_client_trusting(roots: &Path) -> reqwest::Client {
+    builder().tls_backend_preconfigured(authority::client(roots)).build().unwrap()
+}
+
+fn builder() -> reqwest::ClientBuilder {
     // Longer than any long poll of the tests, so that a request that hangs for ever fails its test and not the whole run.
-    reqwest::Client::builder().no_proxy().timeout(Duration::from_mins(2)).build().unwrap()
+    reqwest::Client::builder().no_proxy().timeout(Duration::from_mins(2))
 }

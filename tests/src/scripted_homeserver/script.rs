@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::body::{Canned, Gate};
 use super::fault::Fault;
+use crate::secrets;
 
 /// The script. Tests add to it while the homeserver plays.
 #[derive(Debug)]
@@ -41,6 +42,7 @@ impl Default for Script {
 
 impl Script {
     pub(super) fn allow(&self, token: &str, user_id: &str, device_id: &str) {
+        secrets::register(token);
         let device = Token::Device { user_id: user_id.to_owned(), device_id: device_id.to_owned() };
         self.change(|lines| lines.tokens.insert(token.to_owned(), device));
     }

@@ -13,8 +13,11 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use ring::digest;
+use rustls::ServerConfig;
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 use super::body::{Body, broken_off, dripping, pass, whole};
 use super::fault::Fault;
@@ -23,17 +26,37 @@ use super::nothing_new;
 use super::script::{Script, Token};
 
 /// Accepts connections until the task is aborted.
-pub(super) async fn accept(listener: TcpListener, script: Arc<Script>, log: Arc<Log>) {
+pub(super) async fn accept(
+    listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+    script: Arc<Script>,
+    log: Arc<Log>,
+) {
+    let tls = tls.map(TlsAcceptor::from);
     while let Ok((stream, _peer)) = listener.accept().await {
         let (script, log) = (Arc::clone(&script), Arc::clone(&log));
+        let tls = tls.clone();
         tokio::spawn(async move {
-            let service = service_fn(async |request| {
-                Ok::<_, Infallible>(answer(request, &script, &log).await)
-            });
-            // An error here is a connection that one side gave up, which is part of some scripts.
-            http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.ok();
+            match tls {
+                None => converse(stream, &script, &log).await,
+                // A client that does not trust the certificate is part of some tests.
+                Some(tls) => match tls.accept(stream).await {
+                    Ok(stream) => converse(stream, &script, &log).await,
+                    Err(_distrust) => {}
+                },
+            }
         });
     }
+}
+
+async fn converse<I>(stream: I, script: &Script, log: &Log)
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+{
+    let service =
+        service_fn(async |request| Ok::<_, Infallible>(answer(request, script, log).await));
+    // An error here is a connection that one side gave up, which is part of some scripts.
+    http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.ok();
 }
 
 async fn answer(request: Request<Incoming>, script: &Script, log: &Log) -> Response<Body> {

@@ -8,6 +8,7 @@ use tests::client::{Client, Reply, Request, encode};
 use tests::lab::Lab;
 use tests::matchers::{messages, numbers};
 use tests::synapse::PASSWORD;
+use tests::wait::look_away;
 use tokio::task::JoinHandle;
 
 /// How soon a request has to end that need not wait for any poll.
@@ -60,6 +61,39 @@ async fn a7_a_token_that_was_logged_out_past_the_proxy_is_refused_before_long() 
     reply.unwrap().refused(401, "M_UNKNOWN_TOKEN");
     alice.sync().send().await.refused(401, "M_UNKNOWN_TOKEN");
     laptop.sync().send().await.refused(401, "M_UNKNOWN_TOKEN");
+}
+
+/// Nobody tells the proxy, and some of these requests never wait: each way to ask hears of it in time.
+#[tokio::test]
+async fn what_an_administrator_ends_is_refused_before_long_whatever_it_asks_for() {
+    let lab = Lab::shared().await;
+    let alice = lab.user("alice").await;
+    let (laptop, tablet) = (lab.second_device(&alice).await, lab.user("tablet").await);
+    let admin = lab.administrator().await;
+    let requests =
+        [
+            waits(&alice).await,
+            asks(&alice, |client| async move { client.sync().send().await }),
+            asks(&laptop, |client| async move { client.sync().send().await }),
+            asks(&tablet, |client| async move {
+                client.v3_sync(&json!({"to_device": {}})).send().await
+            }),
+            waits_in_v3(&tablet).await,
+            asks(&laptop, |client| async move {
+                client.get("/_matrix/client/v3/pushrules/").send().await
+            }),
+        ];
+
+    let revoked = Instant::now();
+    for device in [&alice, &laptop, &tablet] {
+        let (user_id, device_id) = (encode(&device.user_id), encode(&device.device_id));
+        let path = format!("/_synapse/admin/v2/users/{user_id}/devices/{device_id}");
+        admin.request(Method::DELETE, &path).send().await.ok();
+    }
+
+    for request in requests {
+        ends_with_401(request, BEFORE_LONG.saturating_sub(revoked.elapsed())).await;
+    }
 }
 
 #[tokio::test]
@@ -224,6 +258,38 @@ async fn waits(client: &Client) -> JoinHandle<Reply> {
                 return reply;
             }
             chain.absorb(&reply.json);
+        }
+    })
+}
+
+/// The same with a session of v3.
+async fn waits_in_v3(client: &Client) -> JoinHandle<Reply> {
+    let mut session = client.on_new_connections().v3();
+    session.ask(json!({"to_device": {}})).await;
+    tokio::spawn(async move {
+        loop {
+            let reply = session.request(&json!({})).timeout(60_000).send().await;
+            if reply.status != 200 {
+                return reply;
+            }
+            session.absorb(&reply.json);
+        }
+    })
+}
+
+/// A loop of requests that do not wait. It ends with the first that is not answered with 200.
+fn asks<F>(client: &Client, ask: impl Fn(Client) -> F + Send + 'static) -> JoinHandle<Reply>
+where
+    F: Future<Output = Reply> + Send + 'static,
+{
+    let client = client.on_new_connections();
+    tokio::spawn(async move {
+        loop {
+            let reply = ask(client.clone()).await;
+            if reply.status != 200 {
+                return reply;
+            }
+            look_away().await;
         }
     })
 }

@@ -15,9 +15,15 @@ pub(crate) struct Stage {
 impl Stage {
     /// Nobody has asked for anything yet.
     pub(crate) async fn set() -> Self {
+        Self::set_with(&[]).await
+    }
+
+    /// The same, with these flags for the proxy.
+    pub(crate) async fn set_with(flags: &[&str]) -> Self {
         let postgres = shared_postgres().await;
         let homeserver = ScriptedHomeserver::start().await;
-        let proxy = Proxy::start(&homeserver.url(), &postgres.database().await).await;
+        let database = postgres.database().await;
+        let proxy = Proxy::start_with(&homeserver.url(), &database, flags).await;
         let alice = homeserver.device(&proxy.url(), "@alice:scripted", "PHONE");
         Self { homeserver, proxy, alice }
     }

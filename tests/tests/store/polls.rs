@@ -93,6 +93,8 @@ pub(crate) fn to_device(device_nid: DeviceNid, messages: &[&str]) -> DeviceUpdat
 pub(crate) struct Feed {
     pub(crate) store: Store,
     pub(crate) account_id: AccountId,
+    /// When its polls are received.
+    pub(crate) now: i64,
     since: Option<String>,
     polls: u32,
 }
@@ -102,7 +104,13 @@ impl Feed {
     pub(crate) async fn of(store: &Store, user_id: &str) -> Self {
         let account = store.account(user_id).await.unwrap();
         let store = store.clone();
-        Self { store, account_id: account.account_id, since: account.upstream_since, polls: 0 }
+        Self {
+            store,
+            account_id: account.account_id,
+            now: 0,
+            since: account.upstream_since,
+            polls: 0,
+        }
     }
 
     /// The next poll, as yet empty.
@@ -110,6 +118,7 @@ impl Feed {
         Poll {
             asked_since: self.since.clone(),
             next_batch: format!("{}-{}", self.since.as_deref().unwrap_or("s"), self.polls + 1),
+            received_at: self.now,
             ..Poll::default()
         }
     }
@@ -143,6 +152,7 @@ pub(crate) fn light(
     LightPoll {
         asked_since: asked_since.map(str::to_owned),
         next_batch: next_batch.to_owned(),
+        received_at: 0,
         device,
     }
 }

@@ -10,7 +10,7 @@ use store::{
     AccountId, Place, Poll, Position, RoomNid, RoomUpdate, StateEvent, StateQuery, StateSelection,
 };
 
-use self::world::World;
+pub(crate) use self::world::World;
 use crate::database::fresh_store;
 use crate::polls::{Feed, member, message, room_with, room_with_state, state};
 

@@ -115,7 +115,7 @@ async fn a_transaction_id_that_a_device_told_itself_is_kept_once() {
     let laptop = store.device(feed.account_id, "LAPTOP").await.unwrap().device_nid;
     // The answer to a request that was sent again says the same event.
     for transaction_id in ["txn", "another"] {
-        store.put_transaction_id(feed.account_id, laptop, "$1", transaction_id).await.unwrap();
+        store.put_transaction_id(feed.account_id, laptop, "$1", transaction_id, 1).await.unwrap();
     }
     let pos = feed.rooms(vec![room_with("!r:x", messages(&["$1"]))]).await;
     let room_nid = feed.room_nid("!r:x").await;

@@ -102,6 +102,23 @@ async fn administration_and_federation_are_not_passed_on_unless_asked_for() {
     }
 }
 
+/// `-server` leads back to the proxy, by whatever way: the second lap is the last.
+#[tokio::test]
+async fn a_request_that_has_been_here_before_goes_no_further() {
+    let stage = Stage::set().await;
+    let path = "/_matrix/client/v3/profile/@alice:scripted";
+    let of_a_proxy = stage.alice.whoami().await.ok();
+    assert!(of_a_proxy["user_id"].is_string());
+    let sent = stage.homeserver.seen_at("/whoami");
+    let mark = sent.last().and_then(|seen| seen.header("x-syncv3-hop")).expect("it is marked");
+
+    let again = stage.alice.get(path).header("X-Syncv3-Hop", &mark).send().await;
+    again.refused(508, "M_UNKNOWN");
+    let sync = stage.alice.get("/_matrix/client/v3/sync").header("X-Syncv3-Hop", &mark);
+    sync.send().await.refused(508, "M_UNKNOWN");
+    assert!(stage.homeserver.seen_at(path).is_empty());
+}
+
 #[tokio::test]
 async fn a1_no_sync_reaches_the_homeserver_in_disguise() {
     let stage = Stage::set().await;

@@ -5,6 +5,8 @@ use tests::client::Client;
 use tests::lab::shared_postgres;
 use tests::proxy::Proxy;
 use tests::scripted_homeserver::Canned;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use super::{raw_request, targets};
 use crate::stage::Stage;
@@ -82,6 +84,46 @@ async fn headers_of_the_connection_stay_on_their_side() {
     let reply = reply.to_lowercase();
     assert!(reply.contains("x-of-the-homeserver: kept"), "{reply}");
     assert!(!reply.contains("timeout=77") && !reply.contains("proxy-authenticate"), "{reply}");
+}
+
+/// Where two servers find the end of a body at different places, one request hides inside another.
+#[tokio::test]
+async fn no_request_is_smuggled_inside_another() {
+    let stage = Stage::set().await;
+    let (homeserver, proxy) = (&stage.homeserver, &stage.proxy);
+    let target = "/_matrix/client/v3/thing";
+    homeserver.on_path(target, Canned::json(&json!({})));
+    homeserver.on_path("/_synapse/admin", Canned::json(&json!({"smuggled": true})));
+    for framing in [
+        "Content-Length: 5",
+        "Transfer-Encoding: chunked",
+        "Content-Length: 5\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked\r\nContent-Length: 5",
+        "Content-Length: 0\r\nContent-Length: 5",
+        "Transfer-Encoding: xchunked\r\nContent-Length: 5",
+        "Transfer-Encoding: chunked, identity",
+        "Transfer-Encoding : chunked",
+        "Content-Length: +5",
+        "X: y\nTransfer-Encoding: chunked\r\nContent-Length: 5",
+    ] {
+        let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+        let hidden = "GET /_synapse/admin/v1/users HTTP/1.1\r\nHost: x\r\n\r\n";
+        let request =
+            format!("POST {target} HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n0\r\n\r\n{hidden}");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = String::new();
+        // A connection that is given up in mid-request may end anyhow.
+        stream.read_to_string(&mut answer).await.ok();
+        assert!(!answer.contains("smuggled"), "{framing}: {answer}");
+    }
+    assert!(homeserver.seen_at("/_synapse").is_empty(), "{:?}", targets(homeserver));
+    let arrived = homeserver.seen_at(target);
+    assert!(!arrived.is_empty(), "a body with one end passes");
+    for seen in arrived {
+        let ends = [seen.header("content-length"), seen.header("transfer-encoding")];
+        assert!(ends.iter().flatten().count() <= 1, "{ends:?}");
+    }
 }
 
 #[tokio::test]

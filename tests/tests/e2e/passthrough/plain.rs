@@ -47,6 +47,7 @@ async fn b2_2_discovery_points_to_the_proxy() {
     let reply = Client::anonymous(&proxy.url()).get("/.well-known/matrix/client").send().await;
 
     assert_eq!(reply.header_values("access-control-allow-origin"), ["*"]);
+    assert_eq!(reply.header_values("cache-control"), ["no-store"], "it repeats the request's Host");
     let reply = reply.ok();
     let base_url = reply["m.homeserver"]["base_url"].as_str().unwrap();
     assert_eq!(base_url.trim_end_matches('/'), proxy.url());

@@ -24,8 +24,8 @@ SELECT account_id, room_nid, '$crowd-' || pos, pos, 0 FROM crowd;
 INSERT INTO redaction_scans (account_id, room_nid, pos, from_token, until_token)
 SELECT account_id, room_nid, pos, 't', 's' FROM crowd;
 
-INSERT INTO polls (account_id, pos, next_batch)
-SELECT account_id, pos, 's' || pos FROM crowd;
+INSERT INTO polls (account_id, pos, next_batch, stored_at)
+SELECT account_id, pos, 's' || pos, pos FROM crowd;
 
 INSERT INTO room_updates (account_id, pos, room_nid, section, limited, newly_joined, timeline_len)
 SELECT account_id, pos, room_nid, 0, FALSE, FALSE, 2 FROM crowd;
@@ -57,11 +57,11 @@ SELECT account_id, '@crowd-' || pos, pos, '{}' FROM crowd;
 INSERT INTO device_list_changes (account_id, pos, user_id, has_left)
 SELECT account_id, pos, '@crowd:x', FALSE FROM crowd;
 
-INSERT INTO device_inbox (account_id, device_nid, seq, message)
-SELECT account_id, account_id, pos, '{}' FROM crowd;
+INSERT INTO device_inbox (account_id, device_nid, seq, message, stored_at)
+SELECT account_id, account_id, pos, '{}', pos FROM crowd;
 
-INSERT INTO transaction_ids (account_id, device_nid, event_id, transaction_id)
-SELECT account_id, account_id, '$' || pos, 't' FROM crowd;
+INSERT INTO transaction_ids (account_id, device_nid, event_id, transaction_id, stored_at)
+SELECT account_id, account_id, '$' || pos, 't', pos FROM crowd;
 
 INSERT INTO accounts (user_id)
 SELECT DISTINCT '@crowd-' || account_id FROM crowd;

@@ -1,9 +1,12 @@
 //! All that an account does, again and again.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use store::{
-    AccountData, DeviceNid, Event, InboxSeq, Place, Poll, Position, PresenceUpdate, RoomNid,
-    RoomUpdate, Section, StateBlock, StateKeys, StateQuery, StateSelection, Store, TimelineQuery,
+    AccountData, BodySweep, DeviceNid, Event, Horizon, InboxSeq, Pace, Place, Poll, Position,
+    PresenceUpdate, RoomNid, RoomUpdate, Section, StateBlock, StateKeys, StateQuery,
+    StateSelection, Store, TimelineQuery,
 };
 
 use crate::polls::{
@@ -18,9 +21,24 @@ const SOME: usize = 20;
 /// The statements without which the test would prove nothing.
 pub(super) const HOT: &[&str] = &[
     "account_rooms::write_account_rooms",
+    "bodies::ids",
     "bodies::insert",
+    "bodies::mark",
+    "bodies::remove",
+    "bodies::sweep_redactions",
+    "bodies::unmark (used)",
+    "bodies::window",
     "device_inbox::inbox",
     "device_inbox::purge",
+    "history::borders",
+    "history::copies",
+    "history::device_lists",
+    "history::polls",
+    "history::rooms_between",
+    "history::scans",
+    "history::state_changes",
+    "history::timelines",
+    "history::updates",
     "ingest::ingest",
     "ingest::insert_poll",
     "ingest::write_device",
@@ -41,6 +59,16 @@ pub(super) const HOT: &[&str] = &[
     "redactions::prune",
     "redactions::redaction_scans",
     "redactions::remove_copies",
+    "references::changes",
+    "references::heads",
+    "references::redacting_bodies",
+    "references::redactions",
+    "references::timelines",
+    "retention::due_accounts",
+    "retention::expire_inbox",
+    "retention::expire_transaction_ids",
+    "retention::promise",
+    "retention::remove_gone_devices",
     "room_account_data::account_data_of_joined_rooms",
     "room_account_data::room_account_data_changes",
     "room_changes::room_changes",
@@ -112,6 +140,7 @@ pub(super) async fn goes_on(store: &Store, rounds: usize) {
         reads_members(&feed, rooms[0], pos).await;
         redacts(&mut feed, round).await;
         lives_in_sessions(&feed, device, round).await;
+        lets_go(&feed, round).await;
     }
 }
 
@@ -299,4 +328,16 @@ async fn lives_in_sessions(feed: &Feed, device: DeviceNid, round: usize) {
     let seq = store.inbox(account, device, InboxSeq(0), 9).await.unwrap().messages[0].seq;
     store.acknowledge_session(account, device, session, seq, 0).await.unwrap();
     store.acknowledge_v2(account, device, seq, 1, 0).await.unwrap();
+}
+
+/// A turn of retention, to which everything is old, and a sweep of everybody's bodies.
+async fn lets_go(feed: &Feed, round: usize) {
+    let now = i64::try_from(round).unwrap() * 24 * 60 * 60 * 1000;
+    let horizon = Horizon { now, oldest: now, live_since: 0, events: 50 };
+    let pace = Pace { rows: 1000, pause: Duration::ZERO };
+    let due = feed.store.due_accounts(now, now - 1, 1000).await.unwrap();
+    let due = due.into_iter().find(|due| due.account_id == feed.account_id).unwrap();
+    feed.store.retain(&due, horizon, pace).await.unwrap();
+    let sweep = BodySweep { now, oldest: now, window: 1_000_000, pace };
+    feed.store.sweep_bodies(sweep).await.unwrap();
 }

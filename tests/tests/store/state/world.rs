@@ -14,7 +14,7 @@ use super::model::{Key, Model, State, is_member};
 use crate::polls::Feed;
 
 /// The rooms and the account that hears of them.
-pub(super) struct World {
+pub(crate) struct World {
     random: Random,
     me: String,
     rooms: Vec<Room>,
@@ -38,7 +38,7 @@ struct Room {
 }
 
 impl World {
-    pub(super) fn new(seed: u64, feed: &Feed) -> Self {
+    pub(crate) fn new(seed: u64, feed: &Feed) -> Self {
         let room = |name| Room {
             room_id: format!("!{name}-{seed}:x"),
             truth: State::new(),
@@ -58,7 +58,7 @@ impl World {
     }
 
     /// A poll that mentions some of the rooms.
-    pub(super) async fn poll(&mut self, feed: &mut Feed) {
+    pub(crate) async fn poll(&mut self, feed: &mut Feed) {
         let mut told = Vec::new();
         let mut rooms = Vec::new();
         for number in 0..self.rooms.len() {
@@ -82,7 +82,7 @@ impl World {
     }
 
     /// Somebody wants all members of a room, as of some poll in the past.
-    pub(super) async fn complete_members_sometimes(&mut self, feed: &Feed) {
+    pub(crate) async fn complete_members_sometimes(&mut self, feed: &Feed) {
         for number in 0..self.rooms.len() {
             if self.rooms[number].model.is_none() || !self.chance(1, 6) {
                 continue;

@@ -16,6 +16,7 @@ use crate::{
     filter::EventFilter,
     ignored::Ignored,
     json::ObjectWriter,
+    metrics::labels::Cache,
     room_json::EventWriter,
     v3::{
         streams::{Answer, followed::Told},
@@ -48,6 +49,9 @@ pub(super) async fn answer(
         known: view.requester.device.known_members.recall(members),
         told_members: None,
     };
+    if members != MemoryId::default() {
+        view.state.metrics.looked_up(Cache::Members, !reply.known.is_empty());
+    }
     let mut json = Vec::new();
     let mut object = ObjectWriter::new(&mut json);
     if asked.lowered {

@@ -39,7 +39,7 @@ pub(super) async fn of(
             let change_since_told = earlier.get(&head.room_nid).unwrap_or(change);
             let told_up_to = told
                 .up_to(head.room_nid, since)
-                .filter(|up_to| *up_to >= view.account().retained_from)
+                .filter(|up_to| *up_to >= view.account().retained_from())
                 .filter(|up_to| !rejoined(Some(change_since_told), *up_to));
             let news = told_up_to.map(|up_to| News::of(Some(change_since_told), up_to));
             let how = How::Notifying { news, after: told_up_to.unwrap_or(since), polls };

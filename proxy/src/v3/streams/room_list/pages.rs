@@ -141,7 +141,7 @@ pub(super) fn told_up_to(
     room: RoomNid,
     pos: Position,
 ) -> Option<Position> {
-    told.up_to(room, pos).filter(|up_to| *up_to >= view.account().retained_from)
+    told.up_to(room, pos).filter(|up_to| *up_to >= view.account().retained_from())
 }
 
 /// The rooms as they stand.

@@ -35,7 +35,7 @@ impl Members {
         if place.pos >= view.now && !self.negotiated {
             return Ok(None);
         }
-        if place.pos < view.account().retained_from {
+        if place.pos < view.account().retained_from() {
             return Err(Error::UnknownSyncSession);
         }
         if begins_anew(view, view.rooms.get(&self.room_id)?, place.pos).await? {

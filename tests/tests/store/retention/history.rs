@@ -1,0 +1,161 @@
+//! What is left of an account's history, and in how many turns it goes.
+
+use store::{Place, Poll, Position};
+
+use super::{DAY, HOUR, PACE, due, horizon, in_use};
+use crate::database::Fresh;
+use crate::polls::{Feed, message, room_with, state};
+
+const ROOM: &str = "!r:x";
+
+/// An account with a poll a day, each with a message and a new topic.
+async fn days(fresh: &Fresh, user_id: &str, days: i64) -> Feed {
+    let mut feed = Feed::of(&fresh.store, user_id).await;
+    in_use(&feed).await;
+    for day in 1..=days {
+        feed.now = day * DAY;
+        let timeline = vec![
+            message(&format!("$message-{day}")),
+            state(&format!("$topic-{day}"), "m.room.topic", ""),
+        ];
+        let poll = Poll {
+            rooms: vec![room_with(ROOM, timeline)],
+            device_lists_changed: vec![format!("@{day}:x")],
+            ..feed.next()
+        };
+        feed.store(&poll).await.unwrap();
+    }
+    feed
+}
+
+async fn turn(fresh: &Fresh, feed: &Feed, now: i64, events: i64) -> (Position, u64) {
+    let due = due(&fresh.store, feed.account_id, now).await;
+    let gone = fresh.store.retain(&due, horizon(now, now - 10 * DAY, events), PACE).await.unwrap();
+    let account = fresh.store.account_by_id(feed.account_id).await.unwrap().unwrap();
+    (account.retained_from, gone.rows)
+}
+
+/// Nobody reads what is promised no more when it goes: it goes a turn later.
+#[tokio::test]
+async fn history_is_promised_no_longer_first_and_goes_then() {
+    let fresh = Fresh::database().await;
+    let feed = days(&fresh, "@alice:x", 30).await;
+    let now = 30 * DAY + HOUR;
+    // The poll of day 20 is older than ten days, that of day 21 is not: who was here at the horizon stands at 20.
+    assert_eq!(turn(&fresh, &feed, now, 3).await, (Position(20), 0));
+    assert_eq!(fresh.count("SELECT COUNT(*) FROM polls").await, 30);
+    let (retained_from, gone) = turn(&fresh, &feed, now + HOUR, 3).await;
+    assert_eq!(retained_from, Position(20));
+    assert!(gone > 50, "{gone}");
+    assert_eq!(turn(&fresh, &feed, now + 2 * HOUR, 3).await, (Position(20), 0), "that was all");
+
+    for (table, left) in [
+        ("polls", "pos >= 20"),
+        // Three of the newest four events up to there, with the whole of their polls.
+        ("timeline_events", "pos >= 19"),
+        ("state_changes", "pos >= 19"),
+        ("room_updates", "pos >= 19"),
+        ("device_list_changes", "pos > 20"),
+    ] {
+        let other = fresh.count(&format!("SELECT COUNT(*) FROM {table} WHERE NOT ({left})")).await;
+        let kept = fresh.count(&format!("SELECT COUNT(DISTINCT pos) FROM {table}")).await;
+        let first = 30 - kept + 1;
+        assert_eq!(other, 0, "{table}");
+        assert!(
+            left.ends_with(&(first - i64::from(left.contains("> "))).to_string()),
+            "{table}: {kept}"
+        );
+    }
+}
+
+/// However far the clock of the newest poll is, an account that stands still is never cut off from where it stands.
+#[tokio::test]
+async fn an_account_at_rest_is_promised_from_where_it_stands() {
+    let fresh = Fresh::database().await;
+    let feed = days(&fresh, "@alice:x", 4).await;
+    for now in [400 * DAY, 401 * DAY, 402 * DAY] {
+        assert_eq!(turn(&fresh, &feed, now, 100).await.0, Position(4));
+    }
+    // Of a room with few events everything stays that a client which knows nothing is shown.
+    assert_eq!(fresh.count("SELECT COUNT(*) FROM timeline_events").await, 8);
+    assert_eq!(fresh.count("SELECT COUNT(*) FROM state_changes").await, 4);
+    assert_eq!(fresh.count("SELECT COUNT(*) FROM polls").await, 1);
+}
+
+/// Two processes share the accounts, and a turn that took too long promises nothing.
+#[tokio::test]
+async fn an_account_has_its_turn_with_one_process_at_a_time() {
+    let fresh = Fresh::database().await;
+    let feed = days(&fresh, "@alice:x", 30).await;
+    let now = 31 * DAY;
+    let slow = fresh.store.due_accounts(now, now - HOUR, 9).await.unwrap();
+    assert_eq!(slow.len(), 1);
+    assert!(fresh.store.due_accounts(now, now - HOUR, 9).await.unwrap().is_empty());
+    let later = now + 2 * HOUR;
+    assert_eq!(fresh.store.due_accounts(later, later - HOUR, 9).await.unwrap().len(), 1);
+    fresh.store.retain(&slow[0], horizon(now, now - DAY, 3), PACE).await.unwrap();
+    let account = fresh.store.account_by_id(feed.account_id).await.unwrap().unwrap();
+    assert_eq!(account.retained_from, Position(0));
+}
+
+/// A place whose poll went is found between what is known around it.
+#[tokio::test]
+async fn a_place_without_its_poll_lies_before_the_oldest_that_is_known() {
+    let fresh = Fresh::database().await;
+    let feed = days(&fresh, "@alice:x", 30).await;
+    for hour in 0..2 {
+        turn(&fresh, &feed, 31 * DAY + hour * HOUR, 4).await;
+    }
+    let store = &fresh.store;
+    let account = store.account_by_id(feed.account_id).await.unwrap().unwrap();
+    let oldest = account.retained_from;
+    let known = store.next_batch_at(feed.account_id, oldest).await.unwrap();
+    assert!(known.is_some());
+    let room_nid = feed.room_nid(ROOM).await;
+    // Its events are kept, its poll is not: what lies between is known.
+    let kept = Place { pos: Position(oldest.0 - 1), ord: 1 };
+    let tokens = store.upstream_tokens(feed.account_id, room_nid, kept).await.unwrap();
+    assert_eq!(tokens.newer, known);
+    let (message, topic) = (format!("$message-{}", oldest.0), format!("$topic-{}", oldest.0));
+    assert_eq!(tokens.between_newer, [format!("$topic-{}", oldest.0 - 1), message, topic]);
+    assert_eq!(tokens.between_older, [format!("$message-{}", oldest.0 - 1)]);
+    // Nothing is known of this one.
+    let old = Place { pos: Position(2), ord: 0 };
+    let tokens = store.upstream_tokens(feed.account_id, room_nid, old).await.unwrap();
+    assert_eq!((tokens.newer, tokens.older), (known.clone(), None));
+    assert_eq!(store.next_batch_at(feed.account_id, Position(2)).await.unwrap(), None);
+    assert_eq!(store.next_batch_after(feed.account_id, Position(2)).await.unwrap(), known);
+}
+
+/// A clock that is off by hours is noticed.
+#[tokio::test]
+async fn the_clock_is_compared_with_the_servers() {
+    let fresh = Fresh::database().await;
+    let now = fresh.count("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::BIGINT").await;
+    assert!(fresh.store.clock_skew(now).await.unwrap() < HOUR);
+    assert!(fresh.store.clock_skew(now + 2 * HOUR).await.unwrap() > HOUR);
+    assert!(fresh.store.clock_skew(now - 2 * HOUR).await.unwrap() > HOUR);
+}
+
+#[tokio::test]
+async fn a_chore_is_one_processs_at_a_time() {
+    let fresh = Fresh::database().await;
+    let store = &fresh.store;
+    assert!(store.claim_chore("sweep", 100, 50).await.unwrap());
+    assert!(!store.claim_chore("sweep", 101, 51).await.unwrap());
+    assert!(store.claim_chore("other", 101, 51).await.unwrap());
+    assert!(store.claim_chore("sweep", 200, 100).await.unwrap());
+}
+
+#[tokio::test]
+async fn sizes_are_told_of_every_table() {
+    let fresh = Fresh::database().await;
+    days(&fresh, "@alice:x", 30).await;
+    fresh.sql().await.batch_execute("ANALYZE").await.unwrap();
+    let sizes = fresh.store.table_sizes().await.unwrap();
+    let polls = sizes.iter().find(|size| size.table == "polls").unwrap();
+    assert!(polls.rows == 30 && polls.bytes >= 8192, "{polls:?}");
+    assert!(sizes.iter().any(|size| size.table == "device_inbox" && size.rows == 0));
+    assert!(sizes.is_sorted_by_key(|size| size.table.clone()));
+    assert_eq!(fresh.store.inbox_backlog().await.unwrap(), 0);
+}

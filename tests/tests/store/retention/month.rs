@@ -1,0 +1,162 @@
+//! A month of traffic, and more: what is stored reaches a size and stays there.
+//!
+//! Time is simulated. `TEST_MONTH=accounts,days` plays another month than the short one.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use store::{
+    AccountData, BodySweep, DeviceNid, Horizon, InboxSeq, Pace, Poll, PresenceUpdate, RoomUpdate,
+};
+
+use super::{DAY, HOUR, round};
+use crate::database::Fresh;
+use crate::polls::{Feed, member, message, receipt, redaction, room_with, state, to_device};
+
+/// How long history is kept, in days; how many polls a day brings; how many rooms an account has.
+const KEPT: i64 = 7;
+const POLLS: i64 = 8;
+const ROOMS: i64 = 3;
+const PACE: Pace = Pace { rows: 500, pause: Duration::ZERO };
+
+/// The size of each table, in rows and in bytes.
+type Sizes = BTreeMap<String, (i64, i64)>;
+
+struct User {
+    feed: Feed,
+    phone: DeviceNid,
+}
+
+fn accounts_and_days() -> (i64, i64) {
+    let Ok(asked) = std::env::var("TEST_MONTH") else { return (3, 35) };
+    let (accounts, days) = asked.split_once(',').expect("TEST_MONTH is accounts,days");
+    (accounts.parse().unwrap(), days.parse().unwrap())
+}
+
+#[tokio::test]
+async fn a_month_of_traffic_reaches_a_steady_size() {
+    let (accounts, days) = accounts_and_days();
+    // By then everything has come that is kept, and the first of it has gone, bodies last.
+    let steady = 3 * KEPT;
+    assert!(days >= steady + KEPT, "a month has at least {} days", steady + KEPT);
+    let fresh = Fresh::database().await;
+    let mut users = Vec::new();
+    for number in 0..accounts {
+        let feed = Feed::of(&fresh.store, &format!("@user-{number}:x")).await;
+        let phone = fresh.store.device(feed.account_id, "PHONE").await.unwrap().device_nid;
+        let hash = number.to_be_bytes();
+        fresh.store.put_token(feed.account_id, phone, &hash, b"sealed", 1).await.unwrap();
+        fresh.store.claim_main_poll(feed.account_id, None, phone).await.unwrap();
+        users.push(User { feed, phone });
+    }
+    let mut reached = Sizes::new();
+    for day in 1..=days {
+        for user in &mut users {
+            user.lives(day).await;
+        }
+        retention(&fresh, day).await;
+        if day == steady {
+            reached = sizes(&fresh).await;
+        }
+    }
+    let now = sizes(&fresh).await;
+    for (table, (rows, bytes)) in &now {
+        let (rows_then, bytes_then) = reached[table];
+        assert!(*rows <= rows_then + rows_then / 20, "{table}: {rows} rows after {rows_then}");
+        // A page or two come and go: of the table, of its map of free space, of each index.
+        let most = bytes_then + bytes_then / 10 + 10 * 8192;
+        assert!(*bytes <= most, "{table}: {bytes} bytes after {bytes_then}");
+    }
+    let (polls, _) = now["polls"];
+    assert!(polls >= accounts * KEPT * POLLS, "the horizon itself is kept: {polls} polls");
+}
+
+impl User {
+    /// A day: messages, state, redactions, receipts, keys and what else there is.
+    async fn lives(&mut self, day: i64) {
+        for poll in 0..POLLS {
+            let number = day * POLLS + poll;
+            self.feed.now = day * DAY + poll * HOUR;
+            let told = Poll {
+                next_batch: format!("s{number:08}"),
+                rooms: (0..ROOMS).map(|room| news(room, number)).collect(),
+                account_data: vec![AccountData {
+                    event_type: "m.direct".into(),
+                    event: number.to_string().into(),
+                }],
+                presence: vec![PresenceUpdate {
+                    user_id: format!("@user-{}:x", number % 5),
+                    event: number.to_string().into(),
+                    last_active_ts: None,
+                }],
+                device_lists_changed: vec![format!("@user-{}:x", number % 5)],
+                device: Some(to_device(self.phone, &[&format!("{{\"n\":{number}}}")])),
+                quarantined: vec![("why".to_owned(), "{}".into())],
+                ..self.feed.next()
+            };
+            self.feed.store(&told).await.unwrap();
+        }
+        // The phone comes every second week and takes what is there; in between its messages wait until they go.
+        if day % 14 == 0 {
+            let (store, account) = (&self.feed.store, self.feed.account_id);
+            let device = store.device_by_nid(self.phone).await.unwrap().unwrap();
+            let now = self.feed.now;
+            store
+                .acknowledge_v2(
+                    account,
+                    self.phone,
+                    InboxSeq(device.inbox_seq.0 - 1),
+                    now,
+                    now - DAY,
+                )
+                .await
+                .unwrap();
+        }
+    }
+}
+
+/// What a poll says of a room. All accounts hear the same of it.
+fn news(room: i64, number: i64) -> RoomUpdate {
+    let id = |what: &str| format!("${what}-{room}-{number}");
+    let user = format!("@user-{}:x", number % 5);
+    let mut sent = message(&id("message"));
+    sent.transaction_id = Some(id("txn"));
+    sent.copies = vec![id("topic")];
+    let timeline = vec![
+        sent,
+        state(&id("topic"), "m.room.topic", ""),
+        member(&id("member"), &user, "join"),
+        redaction(&id("redaction"), &id("message")),
+    ];
+    RoomUpdate {
+        limited: number % 10 == 0,
+        prev_batch: Some(id("prev")),
+        receipts: vec![receipt(&user, &id("message"), "")],
+        ..room_with(&format!("!room-{room}:x"), timeline)
+    }
+}
+
+async fn retention(fresh: &Fresh, day: i64) {
+    for turn in 1..=2 {
+        let now = day * DAY + POLLS * HOUR + turn * HOUR;
+        let oldest = now - KEPT * DAY;
+        let horizon = Horizon { now, oldest, live_since: oldest, events: 20 };
+        round(&fresh.store, horizon, PACE).await;
+        fresh.store.empty_quarantine(oldest, PACE).await.unwrap();
+        if turn == 2 {
+            let sweep = BodySweep { now, oldest, window: 4096, pace: PACE };
+            fresh.store.sweep_bodies(sweep).await.unwrap();
+        }
+    }
+    // As the server does by itself, more often.
+    fresh.sql().await.batch_execute("VACUUM").await.unwrap();
+}
+
+async fn sizes(fresh: &Fresh) -> Sizes {
+    let mut sizes = Sizes::new();
+    for size in fresh.store.table_sizes().await.unwrap() {
+        let rows = fresh.count(&format!("SELECT COUNT(*) FROM {}", size.table)).await;
+        sizes.insert(size.table, (rows, size.bytes));
+    }
+    sizes
+}

@@ -1,0 +1,129 @@
+//! The size model of docs/operations.md, held against a database that was filled through the store.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use store::{Event, Poll};
+
+use crate::database::Fresh;
+use crate::polls::{Feed, member, message, receipt, room_with_state, state, to_device};
+
+/// How far a documented number may be from what is measured, in percent.
+const MARGIN: i64 = 25;
+
+/// What a table has of itself, beside its empty indexes: the maps of its free space and of what is visible.
+const MAPS: i64 = 4 * 8192;
+
+const ACCOUNTS: i64 = 12;
+const ROOMS: i64 = 40;
+const MEMBERS: i64 = 12;
+const POLLS: i64 = 30;
+
+/// The bytes of a row with its part of the indexes, by table, as the page has them.
+fn documented() -> BTreeMap<String, i64> {
+    let page = include_str!("../../../../docs/operations.md");
+    let model = page.split("### Size model").nth(1).expect("the page has a size model");
+    let model = model.split("\n##").next().unwrap();
+    let rows = model.lines().filter_map(|line| {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let table = cells.get(1)?.strip_prefix('`')?.strip_suffix('`')?;
+        Some((table.to_owned(), cells.get(3)?.replace(',', "").parse().ok()?))
+    });
+    rows.collect()
+}
+
+#[tokio::test]
+async fn the_documented_sizes_are_those_of_a_database() {
+    let fresh = Fresh::database().await;
+    let empty = measured(&fresh).await;
+    for account in 0..ACCOUNTS {
+        lives(&fresh, account).await;
+    }
+    fresh.sql().await.batch_execute("VACUUM ANALYZE").await.unwrap();
+    let documented = documented();
+    assert!(documented.len() >= 8, "{documented:?}");
+    let measured = measured(&fresh).await;
+    let mut faults = Vec::new();
+    for (table, said) in &documented {
+        let (bytes, rows) = measured[table];
+        assert!(rows > 200, "{table} has {rows} rows: too few to measure");
+        let row = (bytes - empty[table].0 - MAPS) / rows;
+        if (row - said).abs() * 100 > said * MARGIN {
+            faults.push(format!("{table}: {row} bytes a row, and the page says {said}"));
+        }
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+/// Bytes and rows of each table.
+async fn measured(fresh: &Fresh) -> BTreeMap<String, (i64, i64)> {
+    let sizes = fresh.store.table_sizes().await.unwrap();
+    sizes.into_iter().map(|size| (size.table, (size.bytes, size.rows))).collect()
+}
+
+/// An account whose rooms are everybody's, in which something happens with each poll.
+async fn lives(fresh: &Fresh, account: i64) {
+    let mut feed = Feed::of(&fresh.store, &format!("@user-{account}:example.org")).await;
+    let phone = fresh.store.device(feed.account_id, "ABCDEFGHIJ").await.unwrap().device_nid;
+    fresh.store.claim_main_poll(feed.account_id, None, phone).await.unwrap();
+    for number in 0..=POLLS {
+        let rooms = (0..ROOMS).filter(|room| number == 0 || room % 4 == number % 4);
+        let rooms = rooms.map(|room| {
+            let timeline = vec![sized(message(&id("message", room, number)), 620)];
+            let before = if number == 0 { room_state(room) } else { Vec::new() };
+            store::RoomUpdate {
+                receipts: vec![receipt(
+                    &format!("@member-{}:example.org", number % MEMBERS),
+                    &id("message", room, number),
+                    "",
+                )],
+                prev_batch: Some(format!("t{number}-123456789_757269739_3_23_1_1_1_1_0_1")),
+                ..room_with_state(
+                    &format!("!abcdefghijklmnopqr{room}:example.org"),
+                    before,
+                    timeline,
+                )
+            }
+        });
+        let key = format!("{{\"content\":\"{}\"}}", "k".repeat(1100));
+        let poll = Poll {
+            next_batch: format!("s{number}_757269739_3_23_1_1_1_1_0_1"),
+            rooms: rooms.collect(),
+            device: Some(to_device(phone, &[&key])),
+            ..feed.next()
+        };
+        feed.store(&poll).await.unwrap();
+    }
+}
+
+fn room_state(room: i64) -> Vec<Event> {
+    let types = ["m.room.create", "m.room.power_levels", "m.room.join_rules", "m.room.name"];
+    let mut events: Vec<Event> = types
+        .iter()
+        .map(|event_type| sized(state(&id(event_type, room, 0), event_type, ""), 620))
+        .collect();
+    for number in 0..MEMBERS {
+        let user_id = format!("@member-{number}:example.org");
+        events.push(sized(member(&id("member", room, number), &user_id, "join"), 620));
+    }
+    events
+}
+
+/// As long as event IDs are.
+fn id(what: &str, room: i64, number: i64) -> String {
+    format!("${:x<43}", format!("{what}-{room}-{number}-"))
+}
+
+/// The event with a body of so many bytes, of text that cannot be squeezed.
+fn sized(event: Event, bytes: usize) -> Event {
+    let mut body = String::from_utf8(event.body.to_vec()).unwrap();
+    body.truncate(body.len() - 1);
+    body.push_str(",\"content\":\"");
+    let mut random = tests::random::Random::seeded(body.len() as u64);
+    while body.len() < bytes - 2 {
+        let letter = u32::try_from(random.between(97, 122)).unwrap();
+        body.push(char::from_u32(letter).unwrap());
+    }
+    body.push_str("\"}");
+    Event { body: Bytes::from(body), ..event }
+}
