@@ -3,11 +3,14 @@
 //! clap only collects text here. What the text means is decided in `config/sections.rs`, which
 //! goes on after a fault, so that an operator hears of all faults at once.
 
+mod admin;
 mod argv;
 mod client_limits;
 mod defaults;
 mod faults;
 mod files;
+#[cfg(test)]
+mod fuzz;
 mod sections;
 mod values;
 
@@ -16,8 +19,9 @@ use std::ffi::OsString;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub(crate) use self::{
+    admin::Admin,
     faults::Faults,
-    sections::{Config, Limits, Listen, LogFormat, Logging, Storage},
+    sections::{AdminConfig, Config, Limits, Listen, LogFormat, Logging, Storage},
     values::{Bind, Database, SecretSource},
 };
 
@@ -38,11 +42,11 @@ fn command() -> clap::Command {
 }
 
 fn long_names(command: &clap::Command) -> Vec<String> {
-    command
+    let own = command
         .get_arguments()
         .flat_map(|arg| arg.get_long_and_visible_aliases().unwrap_or_default())
-        .map(str::to_owned)
-        .collect()
+        .map(str::to_owned);
+    own.chain(command.get_subcommands().flat_map(long_names)).collect()
 }
 
 /// A sync proxy for Matrix: answers the syncs of all clients of a homeserver from Postgres.
@@ -62,7 +66,7 @@ struct Cli {
 }
 
 /// What the program is asked to do.
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub(crate) enum Command {
     /// Run the proxy (the default)
     Serve,
@@ -72,6 +76,9 @@ pub(crate) enum Command {
     Migrate,
     /// Ask a running proxy whether it answers, for health checks
     Ping,
+    /// List accounts, devices and sessions, end a session, or have an account begin anew
+    #[command(subcommand, disable_help_subcommand = true)]
+    Admin(Admin),
 }
 
 /// The settings as text. An empty value counts as unset.
@@ -181,6 +188,9 @@ pub(crate) struct Flags {
     /// How long a client may stay away and still go on from where it was, in days
     #[arg(long, env = "SYNCV3_RETENTION", value_name = "DAYS", default_value = defaults::RETENTION)]
     retention: String,
+    /// The longest reply of the homeserver that is read into memory, in bytes
+    #[arg(long, env = "SYNCV3_MAX_REPLY_BYTES", value_name = "BYTES", default_value = defaults::MAX_REPLY_BYTES)]
+    max_reply_bytes: String,
 }
 
 impl Flags {

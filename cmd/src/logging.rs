@@ -15,7 +15,10 @@ use crate::config::{LogFormat, Logging};
 pub(crate) fn start(logging: Logging) -> Result<Option<Traces>, TracesError> {
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal());
+        .with_ansi(io::stderr().is_terminal())
+        // A line that cannot be written, because the disk is full say, would be complained of on stderr, which cannot be
+        // written to either, and that is a panic.
+        .log_internal_errors(false);
     let lines = match logging.format {
         LogFormat::Text => lines.boxed(),
         // The outermost span comes first in the list, and is that of the request or of the poller.

@@ -3,6 +3,7 @@
 //! This crate is the program around the proxy: it reads the settings, starts what they ask for,
 //! and stops it in order. It knows neither HTTP (`proxy`) nor SQL (`store`).
 
+mod admin;
 mod check;
 mod config;
 mod database;
@@ -45,6 +46,9 @@ fn main() -> ExitCode {
         Command::Serve => with_config(flags.serve_config(), serve::run),
         Command::Check => with_config(flags.serve_config(), check::run),
         Command::Migrate => with_config(flags.storage_config(), migrate::run),
+        Command::Admin(what) => {
+            with_config(flags.admin_config(), |config| admin::run(config, what))
+        }
         Command::Ping => with_config(flags.listen_config(), ping::run),
     }
 }

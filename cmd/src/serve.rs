@@ -3,7 +3,7 @@
 use std::{error::Error, process::ExitCode, time::Duration};
 
 use proxy::{Monitor, upstream::Address};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::{
     config::{Config, Limits},
@@ -16,6 +16,9 @@ use crate::{
 const PROBE_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PROBE_PAUSE: Duration = Duration::from_mins(1);
 
+/// How long a database that comes and goes is put up with.
+const PREPARE_LIMIT: Duration = Duration::from_secs(30);
+
 /// `-server` names this proxy, or another one.
 #[derive(Debug, thiserror::Error)]
 #[error(
@@ -26,6 +29,8 @@ struct PointsAtProxy(Address);
 /// Starts what the configuration asks for, serves, and stops it all in order.
 pub(crate) async fn run(config: Config) -> Result<ExitCode, Box<dyn Error>> {
     tracing::info!("syncv3 {} starts", env!("CARGO_PKG_VERSION"));
+    #[cfg(debug_assertions)]
+    arm_mark();
     let shutdown = Shutdown::on_signals()?;
     let secret = secret::read_or_make(&config.secret)?;
     // Before the database is ready: clients that come meanwhile wait, and are not turned away.
@@ -47,6 +52,15 @@ pub(crate) async fn run(config: Config) -> Result<ExitCode, Box<dyn Error>> {
     outcome?;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Tests have a debug build killed at a point of their choice.
+#[cfg(debug_assertions)]
+fn arm_mark() {
+    if let Some(mark) = std::env::var_os("SYNCV3_TEST_KILL_AT") {
+        let armed = store::mark::arm(&mark.to_string_lossy());
+        tracing::warn!(?mark, armed, "to be killed at a mark");
+    }
 }
 
 async fn serve(
@@ -72,8 +86,21 @@ async fn serve(
     }
 }
 
+/// Waits for the database and brings it up to date. One that goes away in the middle is waited for again.
 async fn prepare(database: &Database, secret: &[u8; 32]) -> Result<(), Box<dyn Error>> {
-    database.wait_until_ready().await?;
+    let deadline = Instant::now() + PREPARE_LIMIT;
+    loop {
+        database.wait_until_ready().await?;
+        match bring_up_to_date(database, secret).await {
+            Err(error) if error.is_unavailable() && Instant::now() < deadline => {
+                tracing::warn!("the database went away again: {}", crate::with_sources(&error));
+            }
+            outcome => return Ok(outcome?),
+        }
+    }
+}
+
+async fn bring_up_to_date(database: &Database, secret: &[u8; 32]) -> Result<(), store::Error> {
     database.store.migrate().await?;
     if let Some((hash, sealed)) = database.store.any_sealed_token().await?
         && !proxy::secret::can_open(secret, &hash, &sealed)
@@ -118,6 +145,7 @@ fn proxy_config(config: &Config, secret: [u8; 32]) -> proxy::Config {
         max_polls,
         max_first_polls,
         retention,
+        max_reply_bytes,
     } = config.limits;
     proxy::Config {
         upstream: config.server.clone(),
@@ -135,5 +163,6 @@ fn proxy_config(config: &Config, secret: [u8; 32]) -> proxy::Config {
         max_first_polls,
         client_limits: config.client_limits.clone(),
         retention,
+        max_reply_bytes,
     }
 }

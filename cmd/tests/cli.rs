@@ -33,6 +33,40 @@ fn help_is_as_recorded() {
     assert_eq!(stdout, include_str!("help.golden"));
 }
 
+/// What stands before the settings, which are the same everywhere. To accept a change:
+/// `cargo run -p cmd -- admin -help | sed '/^Options:/,$d' > cmd/tests/admin_help.golden`.
+#[test]
+fn the_help_of_admin_is_as_recorded() {
+    let (code, stdout, stderr) = output(&mut syncv3(&["admin", "-help"]));
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    let (own, _settings) = stdout.split_once("Options:").expect("the settings follow");
+    assert_eq!(own, include_str!("admin_help.golden"));
+}
+
+#[test]
+fn admin_needs_to_be_told_what() {
+    check_refused(&mut syncv3(&["admin", "sessions"]), &["<USER>"]);
+    check_refused(&mut syncv3(&["admin", "drop-session", "@a:x", "first"]), &["first"]);
+    check_refused(&mut syncv3(&["admin", "dance"]), &["dance"]);
+    check_refused(
+        syncv3(&["admin", "accounts", "-json", "-session-expiry", "0"]).env("HOME", "/home/x"),
+        &["1 fault ", "-session-expiry"],
+    );
+}
+
+/// It makes no database where there is none: whoever forgot `-db` would see an empty one.
+#[test]
+fn admin_makes_no_private_postgres() {
+    let nowhere = std::env::temp_dir().join("syncv3-admin-finds-nothing-here");
+    let directory = nowhere.to_str().expect("the path is text");
+    let (code, stdout, stderr) = output(
+        syncv3(&["admin", "accounts", "-data-dir", directory])
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default()),
+    );
+    assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
+    assert!(!nowhere.exists(), "{stderr}");
+}
+
 #[test]
 fn one_dash_and_two_and_a_subcommand() {
     for args in [&["--help"][..], &["-help"], &["check", "-help"], &["-h"]] {

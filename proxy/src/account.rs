@@ -5,6 +5,7 @@
 //! it, requests read and await it. Sets of waiters never lock each other: each value is a `watch`.
 
 mod device;
+mod elsewhere;
 mod fresh;
 mod in_use;
 mod known_members;
@@ -30,7 +31,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::{ignored, poller::upkeep};
 
 pub(crate) use self::{
-    device::{Device, KeyCounts},
+    device::{Device, KeyCounts, Sending as SendingHere},
     in_use::InUse,
     known_members::{KnownMembers, MemoryId},
     lease::Lease,
@@ -150,51 +151,61 @@ impl Account {
         self.pos.subscribe()
     }
 
-    /// Tells everybody who waits that the stream has grown to `pos`.
-    pub(crate) fn advance(&self, pos: Position) {
-        self.pos.send_if_modified(|current| {
+    /// Tells everybody who waits that the stream has grown to `pos`. Gives whether that is news.
+    pub(crate) fn advance(&self, pos: Position) -> bool {
+        let grown = self.pos.send_if_modified(|current| {
             let grown = pos > *current;
             if grown {
                 *current = pos;
             }
             grown
         });
-        self.bootstrap.send_if_modified(|bootstrap| {
+        let first = self.bootstrap.send_if_modified(|bootstrap| {
             let first = !matches!(bootstrap, Bootstrap::Ready);
             *bootstrap = Bootstrap::Ready;
             first
         });
+        grown || first
     }
 
-    /// A first poll is under way: whoever comes now waits for it, whatever became of the one before.
-    pub(crate) fn first_poll_begins(&self) {
+    /// A first poll is under way: whoever comes now waits for it, whatever became of the one before. Gives whether that
+    /// is news.
+    pub(crate) fn first_poll_begins(&self) -> bool {
         self.bootstrap.send_if_modified(|bootstrap| {
             let failed = matches!(bootstrap, Bootstrap::Failed(_));
             if failed {
                 *bootstrap = Bootstrap::Pending;
             }
             failed
-        });
+        })
     }
 
-    /// Tells those who wait for the first poll that a try has failed.
-    pub(crate) fn first_poll_failed(&self, failure: Failure) {
+    /// Why the last try of a first poll failed, if none has succeeded and no other is under way.
+    pub(crate) fn first_poll_failure(&self) -> Option<Failure> {
+        match &*self.bootstrap.borrow() {
+            Bootstrap::Failed(failure) => Some(Failure::clone(failure)),
+            Bootstrap::Pending | Bootstrap::Ready => None,
+        }
+    }
+
+    /// Tells those who wait for the first poll that a try has failed. Gives whether anybody can be waiting.
+    pub(crate) fn first_poll_failed(&self, failure: Failure) -> bool {
         self.bootstrap.send_if_modified(|bootstrap| {
             let waiting = !matches!(bootstrap, Bootstrap::Ready);
             if waiting {
                 *bootstrap = Bootstrap::Failed(Arc::new(failure));
             }
             waiting
-        });
+        })
     }
 
-    /// Upstream refuses to sync with this user, or does so no longer.
-    pub(crate) fn refused(&self, failure: Option<Failure>) {
+    /// Upstream refuses to sync with this user, or does so no longer. Gives whether that is news.
+    pub(crate) fn refused(&self, failure: Option<Failure>) -> bool {
         self.refusal.send_if_modified(|refusal| {
             let changed = refusal.is_some() || failure.is_some();
             *refusal = failure;
             changed
-        });
+        })
     }
 
     /// Why upstream refuses to sync with this user, if it does.
@@ -235,6 +246,11 @@ impl Account {
     /// Whether this process has a token to poll for a device with.
     pub(crate) fn has_token(&self, device_nid: DeviceNid) -> bool {
         self.devices.get(&device_nid).is_some_and(|device| device.has_token())
+    }
+
+    /// A device that this process knows.
+    pub(crate) fn device(&self, device_nid: DeviceNid) -> Option<Arc<Device>> {
+        self.devices.get(&device_nid).map(|device| Arc::clone(&device))
     }
 
     /// How long no client has used the account.

@@ -18,26 +18,30 @@ mod refusals;
 
 use std::sync::Arc;
 
+use store::DeviceNid;
 use tokio::time::{Instant, sleep, sleep_until};
 
 pub(crate) use self::{
     ending::{
-        ended_devices, forget_account, logged_out, logged_out_everywhere, owner, password_changed,
-        signed_in, syncs_elsewhere,
+        doubt_here, drop_token_here, ended_devices, forget_account, forget_here, logged_out,
+        logged_out_everywhere, owner, password_changed, refused, signed_in, signed_in_here,
+        stop_here, syncs_elsewhere,
     },
     known::TokenCache,
     questions::Questions,
 };
 use self::{
     known::{Known, TRUST},
-    questions::Failure,
+    questions::{Because, Failure},
 };
 use crate::{
-    account::{Account, Device, InUse, PresenceWish},
+    account::{Account, Device, InUse, Lease, PresenceWish},
+    capabilities,
     clock::now_ms,
     error::{Error, causes},
     metrics::labels::Cache,
     observed, poller,
+    replicas::elsewhere,
     secret::TokenHash,
     state::State,
     upstream::{AccessToken, Whoami},
@@ -111,15 +115,20 @@ pub(crate) async fn identify(
     state: &Arc<State>,
     access_token: AccessToken,
 ) -> Result<Requester, Error> {
+    // A session that was ended at another replica is over, and what was written there is written.
+    let has_heard = state.hear_out().await;
     let hash = state.sealer.hash(&access_token);
     let known = state.token_cache.get(&hash);
     let is_new = known.is_none();
     let is_trusted = known.as_ref().is_some_and(|known| known.is_trusted());
     state.metrics.looked_up(Cache::Tokens, is_trusted);
     let known = match known {
-        Some(known) if is_trusted => known,
+        Some(known) if has_heard && is_trusted => known,
         stale => ask_upstream(state, &access_token, &hash, stale).await?,
     };
+    if !has_heard {
+        known.account.has_written();
+    }
     observed::is_of(&known.account.user_id, &known.device.device_id);
     let in_use = InUse::begin(state, &known.account, &known.device).await?;
     Ok(Requester {
@@ -140,11 +149,23 @@ pub(crate) fn poll_for(
     wish: Option<(PresenceWish, Instant)>,
 ) {
     let (account, device) = (&requester.account, &requester.device);
-    if let Some((wish, end)) = wish
-        && device.presence.wish(wish, end)
-    {
+    let is_elsewhere = account.lease() != Lease::Ours;
+    if let Some((wish, end)) = wish {
+        let is_new = if is_elsewhere {
+            device.presence.wish_elsewhere(wish, end)
+        } else {
+            device.presence.wish(wish, end)
+        };
         // A sync sees its own presence: it waits for the poll that says so, as for a write.
-        account.has_written();
+        if is_new {
+            account.has_written();
+        }
+    }
+    if is_elsewhere {
+        let token = requester.is_new.then(|| state.sealer.hash(&requester.access_token));
+        elsewhere::tell_use(state, account, device, token, wish);
+        capabilities::refresh(state, &requester.access_token);
+        return;
     }
     // Polls go on with a token that is new, because the one before it is likely dead. Of two that are in use side
     // by side one is as good as the other.
@@ -172,6 +193,46 @@ pub(crate) async fn authenticate_stored(
     Ok(true)
 }
 
+/// Polls for a device that a client uses at another replica, with the token that it came with there, or else with the
+/// latest; first of all `prepare` is done. `None` if the device is gone.
+pub(crate) async fn poll_for_elsewhere(
+    state: &Arc<State>,
+    account: &Arc<Account>,
+    device_nid: DeviceNid,
+    token: Option<&TokenHash>,
+    prepare: impl FnOnce(&Device),
+) -> Result<Option<Arc<Device>>, store::Error> {
+    let device = match account.device(device_nid) {
+        Some(device) => device,
+        None => {
+            let Some(stored) = state.store.device_by_nid(device_nid).await? else {
+                return Ok(None);
+            };
+            if stored.account_id != account.account_id {
+                return Ok(None);
+            }
+            state.accounts.load(&state.store, &account.user_id, &stored.device_id).await?.1
+        }
+    };
+    prepare(&device);
+    let held = device.watch_token().borrow().as_ref().map(|held| state.sealer.hash(held));
+    let is_held = held.is_some_and(|held| token.is_none_or(|token| held == *token));
+    if !is_held {
+        let stored = match token {
+            Some(hash) => state.store.token(&hash.0).await?,
+            None => state.store.latest_token_of(device_nid).await?,
+        };
+        let stored = stored.filter(|stored| stored.device_nid == device_nid);
+        let opened =
+            stored.and_then(|stored| state.sealer.open(&stored.token_hash, &stored.sealed));
+        if let Some(token) = opened {
+            device.use_token(&token);
+        }
+    }
+    poller::ensure(state, account, &device);
+    Ok(Some(device))
+}
+
 /// Whose a token is, as far as we know ourselves: upstream is not asked, so the token may be dead.
 pub(crate) async fn known(
     state: &State,
@@ -197,7 +258,7 @@ pub(crate) async fn known(
 /// question a minute here, too.
 pub(crate) async fn whoami(state: &Arc<State>, access_token: &AccessToken) -> Option<Whoami> {
     let hash = state.sealer.hash(access_token);
-    questions::whoami(state, access_token, &hash, false).await.ok()
+    questions::whoami(state, access_token, &hash, Because::Only).await.ok()
 }
 
 /// A poll with this token has succeeded.
@@ -220,11 +281,15 @@ async fn ask_upstream(
     hash: &TokenHash,
     stale: Option<Arc<Known>>,
 ) -> Result<Arc<Known>, Error> {
-    let is_known = stale.is_some();
-    let failure = match questions::whoami(state, access_token, hash, is_known).await {
+    let because = Because::OfARequest { is_known: stale.is_some() };
+    let failure = match questions::whoami(state, access_token, hash, because).await {
         Ok(whoami) => {
-            let device_id = whoami.device_id.unwrap_or_default();
-            return remember(state, access_token, hash, &whoami.user_id, &device_id).await;
+            // Whoever asked first has seen to it, as a rule.
+            let known = state.token_cache.get(hash).filter(|known| known.is_trusted());
+            return match known {
+                Some(known) => Ok(known),
+                None => remember(state, access_token, hash, &whoami).await,
+            };
         }
         Err(Failure::Upstream(failure)) => failure,
         Err(failure) => return Err(failure.into()),
@@ -236,6 +301,7 @@ async fn ask_upstream(
             stale.device.drop_token(access_token);
             // It may have been the one that the main poll goes on with.
             stale.account.wake_candidates();
+            refused(state, &stale.account, &stale.device, hash);
         }
         return Err(failure.told_again().into());
     }
@@ -253,10 +319,10 @@ async fn remember(
     state: &State,
     access_token: &AccessToken,
     hash: &TokenHash,
-    user_id: &str,
-    device_id: &str,
+    whoami: &Whoami,
 ) -> Result<Arc<Known>, Error> {
-    let (account, device) = state.accounts.load(&state.store, user_id, device_id).await?;
+    let device_id = whoami.device_id.as_deref().unwrap_or_default();
+    let (account, device) = state.accounts.load(&state.store, &whoami.user_id, device_id).await?;
     let sealed = state.sealer.seal(access_token).map_err(Error::internal)?;
     state
         .store

@@ -63,6 +63,9 @@ fn is_sendable(token: &str) -> bool {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use hyper::Request;
 

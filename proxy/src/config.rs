@@ -37,6 +37,8 @@ pub struct Config {
     pub client_limits: ClientLimits,
     /// How long history is kept that a client which stayed away may ask for.
     pub retention: Duration,
+    /// The longest reply of the homeserver that is read into memory, in bytes.
+    pub max_reply_bytes: usize,
 }
 
 impl std::fmt::Debug for Config {
@@ -56,6 +58,7 @@ impl std::fmt::Debug for Config {
             .field("max_first_polls", &self.max_first_polls)
             .field("client_limits", &self.client_limits)
             .field("retention", &self.retention)
+            .field("max_reply_bytes", &self.max_reply_bytes)
             .finish_non_exhaustive()
     }
 }

@@ -110,11 +110,15 @@ async fn carry_out(
                 let request = boxed(Request::from_parts(parts, body));
                 return state.forwarder.forward(request, peer).await;
             }
-            v2::sync::handle(state, parts, peer).await
+            let answer = v2::sync::handle(state, parts, peer).await;
+            store::mark::reached("v2", "before_answer");
+            answer
         }
         Route::SyncV3 => {
             let (parts, body) = request.into_parts();
-            v3::sync::handle(state, parts, body, peer).await
+            let answer = v3::sync::handle(state, parts, body, peer).await;
+            store::mark::reached("v3", "before_answer");
+            answer
         }
         Route::WrongMethod(allowed) => Err(Error::MethodNotAllowed(allowed)),
         Route::NotForwarded => Err(Error::Unrecognized),

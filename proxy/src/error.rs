@@ -79,6 +79,12 @@ pub(crate) enum Error {
     /// More connections than the configured limit.
     #[error("too many connections")]
     TooManyConnections,
+    /// What a v3 session would keep of its parameters is more than it may.
+    #[error("the session's parameters take more than {most} bytes")]
+    ParamsTooLarge {
+        /// The limit.
+        most: usize,
+    },
     /// The path is ours, the method is not; `Allow` lists those that are.
     #[error("method not allowed")]
     MethodNotAllowed(&'static str),
@@ -154,6 +160,11 @@ impl Error {
             Self::RequestTimeout => {
                 (StatusCode::REQUEST_TIMEOUT, "M_UNKNOWN", "The request did not arrive in time".into())
             }
+            Self::ParamsTooLarge { most } => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "M_TOO_LARGE",
+                format!("The session's parameters take more than {most} bytes"),
+            ),
             Self::Unrecognized => (StatusCode::NOT_FOUND, "M_UNRECOGNIZED", "Unrecognized request".into()),
             Self::LoopDetected => (
                 StatusCode::LOOP_DETECTED,
@@ -186,6 +197,7 @@ impl Error {
             Self::UnknownSyncSession => "unknown_sync_session",
             Self::Forbidden(_) => "forbidden",
             Self::TooLarge => "too_large",
+            Self::ParamsTooLarge { .. } => "params_too_large",
             Self::HeadTooLarge => "head_too_large",
             Self::RequestTimeout => "request_timeout",
             Self::TooManyConnections => "too_many_connections",

@@ -219,4 +219,7 @@ fn admits_one(wanted: Option<&[String]>, unwanted: &[String], one: &str) -> bool
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests;

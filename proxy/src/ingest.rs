@@ -8,7 +8,10 @@
 mod event;
 mod room;
 
-use std::{borrow::Cow, collections::HashSet};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, hash_map::Entry},
+};
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
@@ -77,7 +80,7 @@ pub(crate) fn main_poll(reply: &[u8], asked: Asked<'_>) -> Result<Poll, ReplyErr
         poll.device_lists_changed = user_ids(lists.get("changed"));
         poll.device_lists_left = user_ids(lists.get("left"));
     }
-    let mut seen = HashSet::new();
+    let mut seen = HashMap::new();
     if let Some(rooms) = reply.object("rooms") {
         for (section, name) in [
             (Section::Join, "join"),
@@ -85,8 +88,13 @@ pub(crate) fn main_poll(reply: &[u8], asked: Asked<'_>) -> Result<Poll, ReplyErr
             (Section::Invite, "invite"),
             (Section::Knock, "knock"),
         ] {
-            for (room_id, raw) in rooms.object(name).iter().flat_map(Object::members) {
-                add_room(&mut poll, &mut seen, asked, section, &room_id, raw);
+            for (key, raw) in rooms.object(name).into_iter().flat_map(|section| section.0) {
+                match json::text(key) {
+                    Some(room_id) => {
+                        add_room(&mut poll, &mut seen, asked, section, &room_id, raw);
+                    }
+                    None => quarantine(&mut poll, "a room ID that is no text", raw),
+                }
             }
         }
     }
@@ -136,7 +144,7 @@ fn device_update(reply: &Object<'_>, device_nid: DeviceNid) -> DeviceUpdate {
 
 fn add_room(
     poll: &mut Poll,
-    seen: &mut HashSet<String>,
+    seen: &mut HashMap<String, usize>,
     asked: Asked<'_>,
     section: Section,
     room_id: &str,
@@ -149,10 +157,13 @@ fn add_room(
     match room::parse(room_id, section, raw, asked, &mut rejected) {
         Some(room) => {
             // A room listed twice keeps the later section: an invite follows the leave that it comes with.
-            if !seen.insert(room.room_id.clone()) {
-                poll.rooms.retain(|known| known.room_id != room.room_id);
+            match seen.entry(room.room_id.clone()) {
+                Entry::Occupied(place) => poll.rooms[*place.get()] = room,
+                Entry::Vacant(place) => {
+                    place.insert(poll.rooms.len());
+                    poll.rooms.push(room);
+                }
             }
-            poll.rooms.push(room);
         }
         None => quarantine(poll, "a room that is not an object", raw),
     }
@@ -207,6 +218,9 @@ fn bytes(raw: &RawValue) -> Bytes {
 pub(crate) fn is_key(text: &str) -> bool {
     text.len() <= MAX_KEY_BYTES && !text.contains('\0')
 }
+
+#[cfg(test)]
+mod fuzz;
 
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ mod auxiliary;
 mod body;
 mod capabilities;
 mod client_limits;
-mod clock;
+pub mod clock;
 mod config;
 mod cors;
 mod dispatch;

@@ -91,3 +91,6 @@ pub(crate) async fn sliding_sync(
     }
     state.forwarder.forward(Request::from_parts(parts, body), peer).await
 }
+
+#[cfg(test)]
+mod fuzz;

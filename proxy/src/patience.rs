@@ -10,7 +10,7 @@ use crate::error::Error;
 pub(crate) const DATABASE_GRACE: Duration = Duration::from_secs(15);
 
 /// How often it looks whether the database is back.
-const PAUSE: Duration = Duration::from_millis(250);
+pub(crate) const PAUSE: Duration = Duration::from_millis(250);
 
 /// Runs something again while the database is away, until `give_up`.
 pub(crate) async fn patiently<T, F: Future<Output = Result<T, Error>>>(

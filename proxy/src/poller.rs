@@ -22,12 +22,12 @@ use std::{
     time::Duration,
 };
 
-use store::AccountId;
+use store::{AccountId, DeviceUpdate, InboxSeq, Position};
 use tokio::sync::Notify;
 use tracing::Instrument;
 
 use crate::{
-    account::{Account, Device, Lease},
+    account::{Account, Bootstrap, Device, Failure, Lease},
     auth::{self, authenticate_stored},
     capabilities,
     clock::now_ms,
@@ -36,6 +36,7 @@ use crate::{
         PollerWatch,
         labels::{Activity, Label, PollKind},
     },
+    replicas::{Hash, Notice, Told},
     state::State,
     upstream::AccessToken,
 };
@@ -194,10 +195,16 @@ impl Poller {
             }
             capabilities::refresh(&self.state, &current);
             self.watch.polls();
+            let kind = if self.is_main() { "main" } else { "light" };
             let outcome = self.poll(&current, backoff.tries()).await;
             match outcome {
                 Outcome::Stored => {
-                    auth::accepted(&self.state, &self.state.sealer.hash(&current));
+                    store::mark::reached(kind, "before_next_poll");
+                    let hash = self.state.sealer.hash(&current);
+                    auth::accepted(&self.state, &hash);
+                    if self.device.elsewhere.is_vouching_due() {
+                        self.state.tell(Notice::Accepted { token: Hash(hash) });
+                    }
                     self.watch.succeeded();
                     backoff.reset();
                 }
@@ -219,7 +226,10 @@ impl Poller {
 
     /// What a main poll counts as now.
     fn main_kind(&self) -> PollKind {
-        if self.account.pos().0 == 0 { PollKind::First } else { PollKind::Main }
+        match *self.account.watch_bootstrap().borrow() {
+            Bootstrap::Ready => PollKind::Main,
+            Bootstrap::Pending | Bootstrap::Failed(_) => PollKind::First,
+        }
     }
 
     /// Polls once: each poll is a trace of its own.
@@ -229,7 +239,11 @@ impl Poller {
         let user_id = &self.account.user_id;
         let span = tracing::debug_span!("poll", kind = kind.text(), %user_id);
         let polled = async {
-            if is_main { self.poll_main(token, tries).await } else { self.poll_light(token).await }
+            if is_main {
+                self.poll_main(token, tries).await
+            } else {
+                self.poll_light(token, tries).await
+            }
         };
         let outcome = polled.instrument(span).await;
         self.state.metrics.polled(kind, outcome.counted());
@@ -256,6 +270,43 @@ impl Poller {
     /// finish, whoever comes meanwhile: those who keep coming would otherwise keep any from being stored.
     fn yields(hold: Duration) -> bool {
         hold > Duration::from_millis(u64::from(SHORT_POLLS))
+    }
+
+    /// The stream has grown to `pos`. `ignored`: the user ignores others than before.
+    fn advance(&self, pos: Position, ignored: bool) {
+        if self.account.advance(pos) {
+            let (account, pos) = (self.account.account_id.into(), pos.into());
+            self.state.tell(Notice::Advanced { account, pos, ignored });
+        }
+    }
+
+    /// The device's own part is what a poll has brought.
+    fn advance_own(&self, inbox_seq: InboxSeq, update: &DeviceUpdate) {
+        let news = self.device.advance(inbox_seq, update);
+        if !news.inbox && !news.keys {
+            return;
+        }
+        let keys = news.keys.then(|| self.device.key_counts());
+        let (account, device) = (self.account.account_id, self.device.device_nid);
+        self.state.tell(Notice::device(account, device, inbox_seq, keys.as_ref()));
+    }
+
+    /// A try of a first poll has failed.
+    fn first_poll_failed(&self, failure: Failure) {
+        let told = Told::of(&failure);
+        if self.account.first_poll_failed(failure) {
+            let account = self.account.account_id.into();
+            self.state.tell(Notice::FirstPoll { account, failure: Some(told) });
+        }
+    }
+
+    /// Upstream refuses to sync with the user, or does so no longer.
+    fn refused(&self, failure: Option<Failure>) {
+        let told = failure.as_ref().map(Told::of);
+        if self.account.refused(failure) {
+            let account = self.account.account_id.into();
+            self.state.tell(Notice::Refusal { account, failure: told });
+        }
     }
 
     fn is_main(&self) -> bool {
@@ -299,7 +350,9 @@ impl Poller {
     /// who wait ask upstream, and pass on what it says.
     fn lay_down(&self, token: &AccessToken) {
         self.device.drop_token(token);
-        self.state.token_cache.refused(&self.state.sealer.hash(token));
+        let hash = self.state.sealer.hash(token);
+        self.state.token_cache.refused(&hash);
+        auth::refused(&self.state, &self.account, &self.device, &hash);
         if self.is_main() {
             self.account.wake_candidates();
         }

@@ -5,7 +5,14 @@
 //! lease is ours. It must not know what a request wants. Losing the database is not losing an account at once: a lease
 //! holds until the others could have taken it over, and no longer.
 
+mod duties;
 mod ears;
+pub(crate) mod elsewhere;
+mod hearing;
+mod herald;
+mod notice;
+mod queue;
+mod sending;
 mod sharing;
 
 use std::{
@@ -18,10 +25,17 @@ use std::{
 
 use store::{Beat, Membership, ReplicaId};
 use tokio::{
-    sync::watch,
+    sync::{oneshot, watch},
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
 };
 
+pub(crate) use self::{
+    duties::Duties,
+    hearing::Hearing,
+    herald::Herald,
+    notice::{Hash, Nid, Notice, Told},
+    sending::{Sending, SendsElsewhere},
+};
 use crate::{account::Lease, error::causes, state::State};
 
 /// How long a replica lives without a word. Others take its accounts over after that.
@@ -37,17 +51,28 @@ const HEARING: Duration = Duration::from_secs(3);
 const REJOIN: Duration = Duration::from_millis(500);
 
 /// What this process knows of the others, and whether they take it for alive.
-#[derive(Default)]
 pub(crate) struct Replicas {
+    /// How many others there are. Until it is known there may be one.
     others: AtomicUsize,
     /// Until then nobody takes its accounts over; `None` while it has not joined.
     alive_until: watch::Sender<Option<Instant>>,
+}
+
+impl Default for Replicas {
+    fn default() -> Self {
+        Self { others: AtomicUsize::new(1), alive_until: watch::Sender::new(None) }
+    }
 }
 
 impl Replicas {
     /// Whether no other replica lives: then there is nobody to tell anything.
     pub(crate) fn alone(&self) -> bool {
         self.others.load(Ordering::Acquire) == 0
+    }
+
+    /// Another replica lives, or may do so.
+    fn met_another(&self) {
+        self.others.fetch_max(1, Ordering::AcqRel);
     }
 
     /// Waits until this process has joined, and is sure that no other polls for its accounts.
@@ -79,10 +104,23 @@ enum End {
 /// Takes part until the process ends.
 pub(crate) async fn run(state: Arc<State>) {
     let mut before = None;
+    let (telling, serving, looking) = (Arc::clone(&state), Arc::clone(&state), Arc::clone(&state));
+    tokio::spawn(async move { herald::run(&telling).await });
+    tokio::spawn(async move { duties::run(&serving).await });
+    tokio::spawn(async move { elsewhere::keep_looking(&looking).await });
     loop {
+        let was_alone = state.replicas.alone();
+        state.replicas.met_another();
         let Some(membership) = join(&state, before).await else { return };
         before = Some(membership.replica());
-        match stay(&state, membership).await {
+        if !was_alone {
+            ears::missed(&state);
+        }
+        herald::announce(&state, membership.replica()).await;
+        state.hearing.set(true);
+        let end = stay(&state, membership).await;
+        state.hearing.set(false);
+        match end {
             End::ShuttingDown(membership) => {
                 lay_down(&state);
                 if let Err(error) = membership.leave().await {
@@ -118,7 +156,6 @@ async fn join(state: &Arc<State>, before: Option<ReplicaId>) -> Option<Membershi
             Ok((membership, adopted)) => {
                 state.replicas.lives_until(Some(began + LIFETIME));
                 sharing::keep_only(state, &adopted);
-                ears::missed(state);
                 tracing::debug!(replica = %membership.replica(), adopted = adopted.len(), "joined");
                 tokio::spawn(sharing::poll_for(Arc::clone(state), adopted));
                 return Some(membership);
@@ -142,6 +179,7 @@ async fn stay(state: &Arc<State>, mut membership: Membership) -> End {
             biased;
             _ = shutting_down.wait_for(|down| *down) => Happened::ShuttingDown,
             _ = beats.tick() => Happened::Beat,
+            asking = state.hearing.asked() => Happened::Asked(asking),
             told = membership.notice() => Happened::Told(told),
         };
         match happened {
@@ -151,6 +189,12 @@ async fn stay(state: &Arc<State>, mut membership: Membership) -> End {
                 Ok(None) => return End::TakenForDead,
                 Err(SessionOver) => return End::SessionOver,
             },
+            Happened::Asked(asking) => {
+                let heard = hearing::hear_out(state, &mut membership, asking);
+                if !matches!(timeout(HEARING, heard).await, Ok(Ok(()))) {
+                    return End::SessionOver;
+                }
+            }
             Happened::Told(Some(told)) => ears::hear(state, &told),
             Happened::Told(None) => return End::SessionOver,
         }
@@ -161,6 +205,8 @@ async fn stay(state: &Arc<State>, mut membership: Membership) -> End {
 enum Happened {
     ShuttingDown,
     Beat,
+    /// Requests begin: what was told so far is to be taken in.
+    Asked(Vec<oneshot::Sender<()>>),
     Told(Option<String>),
 }
 

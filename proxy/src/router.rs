@@ -190,4 +190,7 @@ fn is_forwarded(path: &Path, forwarding: Forwarding) -> bool {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests;

@@ -1,7 +1,10 @@
 //! What every request and every poller of the process shares.
 
 use store::Store;
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 
 use crate::{
     account::Accounts,
@@ -11,7 +14,8 @@ use crate::{
     guard::InFlight,
     metrics::Metrics,
     passthrough,
-    replicas::Replicas,
+    patience::{DATABASE_GRACE, PAUSE},
+    replicas::{Duties, Hearing, Herald, Replicas, SendsElsewhere},
     secret::Sealer,
     server::ServeError,
     token::Tokens,
@@ -33,6 +37,14 @@ pub(crate) struct State {
     pub(crate) accounts: Accounts,
     /// This process among those that share the database.
     pub(crate) replicas: Replicas,
+    /// Tells the others.
+    pub(crate) herald: Herald,
+    /// Makes sure that what they told is known.
+    pub(crate) hearing: Hearing,
+    /// What they ask for.
+    pub(crate) duties: Duties,
+    /// Events that are just being sent through them.
+    pub(crate) sends: SendsElsewhere,
     /// Access tokens whose owner is known.
     pub(crate) token_cache: TokenCache,
     /// Seals access tokens.
@@ -56,6 +68,12 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// Completes when the process is to end.
+    pub(crate) async fn shuts_down(&self) {
+        // Whoever tells it outlives everybody who asks.
+        let _ = self.shutting_down.clone().wait_for(|down| *down).await;
+    }
+
     /// The state of a process that begins. The database is there and migrated.
     pub(crate) async fn new(
         config: Config,
@@ -66,13 +84,18 @@ impl State {
         let observer = metrics.clone();
         store.observe(move |observation| observer.observe(observation));
         Ok(Self {
-            upstream: upstream::Client::new(&config.upstream)?.measured(&metrics),
+            upstream: upstream::Client::new(&config.upstream, config.max_reply_bytes)?
+                .measured(&metrics),
             forwarder: passthrough::Forwarder::new(&config.upstream)?.measured(&metrics),
             accounts: Accounts::new(config.max_polls, config.max_first_polls),
             replicas: Replicas::default(),
+            herald: Herald::default(),
+            hearing: Hearing::default(),
+            duties: Duties::default(),
+            sends: SendsElsewhere::default(),
             token_cache: TokenCache::default(),
             sealer: Sealer::new(&config.secret),
-            tokens: Tokens::new(&store.token_key().await?),
+            tokens: Tokens::new(&token_key(&store).await?),
             capabilities: Capabilities::default(),
             filters: FilterCache::default(),
             versions: passthrough::VersionsCache::default(),
@@ -83,5 +106,16 @@ impl State {
             metrics,
             shutting_down,
         })
+    }
+}
+
+/// Reads the key, patiently: the database was there a moment ago, and is being restarted.
+async fn token_key(store: &Store) -> Result<Vec<u8>, store::Error> {
+    let give_up = Instant::now() + DATABASE_GRACE;
+    loop {
+        match store.token_key().await {
+            Err(error) if error.is_unavailable() && Instant::now() < give_up => sleep(PAUSE).await,
+            outcome => return outcome,
+        }
     }
 }

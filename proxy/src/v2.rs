@@ -13,3 +13,6 @@ pub(crate) mod sync;
 mod write;
 
 pub(crate) use self::filters::FilterCache;
+
+#[cfg(test)]
+mod fuzz;

@@ -21,3 +21,6 @@ pub(crate) mod sync;
 mod token;
 mod view;
 mod waiting;
+
+#[cfg(test)]
+mod fuzz;

@@ -79,6 +79,19 @@ impl Store {
         Ok(rows.iter().map(token_of).collect())
     }
 
+    /// The latest token of a device, if it has one.
+    pub async fn latest_token_of(&self, device: DeviceNid) -> Result<Option<StoredToken>, Error> {
+        let sql = format!(
+            "-- access_tokens::latest_token_of
+            {SELECT}
+            WHERE t.device_nid = $1
+            ORDER BY t.last_used_at DESC, t.token_hash DESC
+            LIMIT 1"
+        );
+        let rows = self.query("access_tokens::latest_token_of", &sql, &[&device.0]).await?;
+        Ok(rows.first().map(token_of))
+    }
+
     /// Forgets a token that upstream no longer knows. Its device and data stay.
     pub async fn remove_token(&self, token_hash: &[u8]) -> Result<(), Error> {
         self.query(

@@ -131,7 +131,8 @@ impl Store {
         Ok(())
     }
 
-    async fn find_device(
+    /// The device of an account with this Matrix ID, if there is one.
+    pub(crate) async fn find_device(
         &self,
         account_id: AccountId,
         device_id: &str,

@@ -41,6 +41,16 @@ pub enum Error {
         /// The newest that this program knows.
         supported: i32,
     },
+    /// The database was written by an older program, and has yet to be migrated.
+    #[error(
+        "the database has schema version {found}, this program needs {needed}: run `syncv3 migrate`"
+    )]
+    OutdatedSchema {
+        /// What the database has; 0 for an empty one.
+        found: i32,
+        /// What this program needs.
+        needed: i32,
+    },
     /// A migration failed, or one that has run differs from the one in the program.
     #[error("migration failed")]
     Migration(#[from] refinery::Error),

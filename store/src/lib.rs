@@ -7,12 +7,14 @@
 mod access_tokens;
 mod account_stream;
 mod accounts;
+mod admin;
 mod connect;
 mod device_inbox;
 mod devices;
 mod error;
 mod ids;
 mod latest_values;
+pub mod mark;
 mod members;
 mod migrate;
 mod observe;
@@ -27,6 +29,7 @@ mod rooms;
 mod selected_state;
 mod session_sets;
 mod sessions;
+mod standings;
 mod state;
 mod timelines;
 mod transaction_ids;
@@ -45,6 +48,7 @@ pub use crate::{
         Receipt, RoomUpdate, StateBlock, Summary,
     },
     accounts::Account,
+    admin::{AccountStatus, DeviceStatus, SessionStatus},
     connect::{Settings, SettingsError},
     device_inbox::{InboxMessage, InboxPage},
     devices::Device,
@@ -62,7 +66,8 @@ pub use crate::{
     room_lists::{ListedRoom, RoomList},
     selected_state::StateKeys,
     session_sets::{NewSet, StoredSet},
-    sessions::{NewSession, Session},
+    sessions::{Keep, NewSession, Session},
+    standings::Standing,
     state::{StateEvent, StateQuery, StateSelection},
     timelines::{EventPlace, TimelineEvent, TimelineQuery, UpstreamTokens},
     upkeep::Upkeep,

@@ -35,6 +35,14 @@ impl Store {
         Ok(())
     }
 
+    /// Refuses a database whose schema is not the one that this program knows.
+    pub async fn require_schema(&self) -> Result<(), Error> {
+        let client = self.pool.get().await?;
+        refuse_newer(&client).await?;
+        let (found, needed) = (schema_version(&client).await?.unwrap_or(0), newest());
+        if found < needed { Err(Error::OutdatedSchema { found, needed }) } else { Ok(()) }
+    }
+
     /// The version of the schema in the database; `None` where there is none yet.
     pub async fn schema_version(&self) -> Result<Option<i32>, Error> {
         let client = self.pool.get().await?;

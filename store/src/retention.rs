@@ -14,7 +14,6 @@ mod bodies;
 mod chores;
 mod devices;
 mod history;
-
 mod references;
 mod sizes;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use crate::{AccountId, Error, SessionId, Store, sessions, tx::Tx};
+use crate::{AccountId, Error, Keep, SessionId, Store, sessions, tx::Tx};
 
 /// A set to keep.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +28,7 @@ pub struct StoredSet {
 
 impl Store {
     /// Keeps the sets that the next token of a session brings, and takes note of those that it names: of each kind
-    /// stay the sets that the last `keep` such tokens named. So what a client's latest token names never goes, however
+    /// stay the sets that the last such tokens named, as far as `keep` goes. So what a client's latest token names never goes, however
     /// often other sets change. `false` when the session is gone, or a set that the token would name.
     pub async fn put_session_sets(
         &self,
@@ -36,7 +36,7 @@ impl Store {
         session_id: SessionId,
         sets: &[NewSet<'_>],
         named: &[&[u8]],
-        keep: i64,
+        keep: Keep,
     ) -> Result<bool, Error> {
         let tx = self.tx("session_sets::put_session_sets").await?;
         if !sessions::lock(&tx, account_id, session_id).await? {
@@ -59,12 +59,18 @@ impl Store {
             "-- session_sets::put_session_sets
             DELETE FROM session_sets d
             USING (
-                SELECT set_id, DENSE_RANK() OVER (PARTITION BY purpose ORDER BY last_named DESC) AS age
+                SELECT
+                    set_id,
+                    DENSE_RANK() OVER (PARTITION BY purpose ORDER BY last_named DESC) AS age,
+                    SUM(OCTET_LENGTH(content)) OVER (ORDER BY last_named DESC, set_id) AS bytes
                 FROM session_sets
                 WHERE account_id = $1 AND session_id = $2
             ) r
-            WHERE d.account_id = $1 AND d.session_id = $2 AND d.set_id = r.set_id AND r.age > $3",
-            &[&account_id.0, &session_id.0, &keep],
+            WHERE d.account_id = $1
+                AND d.session_id = $2
+                AND d.set_id = r.set_id
+                AND (r.age > $3 OR (r.age > 2 AND r.bytes > $4))",
+            &[&account_id.0, &session_id.0, &i64::from(keep.turns), &keep.bytes],
         )
         .await?;
         tx.commit().await?;

@@ -40,6 +40,16 @@ pub struct NewSession {
     pub inbox_acked: InboxSeq,
 }
 
+/// How much of what older tokens name a session keeps. What its last two tokens name stays in any case: a client may have to
+/// ask again with the one before the latest.
+#[derive(Clone, Copy, Debug)]
+pub struct Keep {
+    /// How many changes, or tokens, back.
+    pub turns: i32,
+    /// How many bytes in all, the newest counted first.
+    pub bytes: i64,
+}
+
 impl Store {
     /// Makes a session. It holds to-device messages back from now on, beginning with the oldest still
     /// held. Of the device's other sessions the least recently used go, so that it has no more than `most`: expired
@@ -150,7 +160,7 @@ impl Store {
     }
 
     /// Keeps the parameters that a request changed the set `from` to, and gives their number. The same parameters keep
-    /// their number, and no number is given twice. The sets stay that the last `keep` changes led to or started from.
+    /// their number, and no number is given twice. The sets stay that the last changes led to or started from, as far as `keep` goes.
     /// `None` when the session is gone, or the set `from`.
     pub async fn put_session_params(
         &self,
@@ -158,7 +168,7 @@ impl Store {
         session_id: SessionId,
         from: i32,
         params: &[u8],
-        keep: i32,
+        keep: Keep,
     ) -> Result<Option<i32>, Error> {
         let tx = self.tx("sessions::put_session_params").await?;
         if !lock(&tx, account_id, session_id).await? {
@@ -208,9 +218,26 @@ impl Store {
             .await?;
         tx.execute(
             "-- sessions::put_session_params
-            DELETE FROM session_params
-            WHERE account_id = $1 AND session_id = $2 AND last_chosen <= $3",
-            &[&account_id.0, &session_id.0, &turn.saturating_sub(keep)],
+            DELETE FROM session_params d
+            USING (
+                SELECT
+                    params_id,
+                    SUM(OCTET_LENGTH(params)) OVER (ORDER BY last_chosen DESC, params_id DESC) AS bytes
+                FROM session_params
+                WHERE account_id = $1 AND session_id = $2
+            ) r
+            WHERE d.account_id = $1
+                AND d.session_id = $2
+                AND d.params_id = r.params_id
+                AND d.last_chosen < $3
+                AND (d.last_chosen <= $4 OR r.bytes > $5)",
+            &[
+                &account_id.0,
+                &session_id.0,
+                &turn,
+                &turn.saturating_sub(keep.turns),
+                &keep.bytes,
+            ],
         )
         .await?;
         tx.commit().await?;

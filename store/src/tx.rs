@@ -14,7 +14,7 @@ use futures_util::TryStreamExt;
 use tokio_postgres::{Row, types::ToSql};
 use tracing::{Instrument, Span};
 
-use crate::{Error, Observation, Store, observe::Observer};
+use crate::{Error, Observation, Store, mark, observe::Observer};
 
 /// Parameters of a statement.
 pub(crate) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
@@ -127,7 +127,9 @@ impl Tx {
 
     /// Ends the transaction and makes what it did durable.
     pub(crate) async fn commit(mut self) -> Result<(), Error> {
+        mark::reached(self.operation.name, "before_commit");
         self.operation.run(self.client().batch_execute("COMMIT")).await?;
+        mark::reached(self.operation.name, "after_commit");
         // The connection is clean again: it goes back to the pool.
         drop(self.client.take());
         Ok(())

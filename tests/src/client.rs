@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-pub use self::request::{Reply, Request, encode};
+pub use self::request::{Reply, Request, encode, http_client};
 pub use self::sync::{SyncRequest, V3Request};
 use crate::chain::Chain;
 use crate::secrets;

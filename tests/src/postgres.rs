@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -13,6 +13,7 @@ use tokio_postgres::{Client, NoTls};
 use crate::keep::{Kept, Signal};
 use crate::paths;
 use crate::secrets;
+use crate::shim::Shim;
 use crate::wait::eventually;
 
 /// Nobody asks for it, but no log may tell it.
@@ -24,6 +25,7 @@ pub struct Postgres {
     binaries: PathBuf,
     directory: PathBuf,
     settings: Vec<String>,
+    environment: Vec<(String, String)>,
     process: Mutex<Option<Kept>>,
 }
 
@@ -42,13 +44,28 @@ impl Postgres {
 
     /// [`Postgres::start`] with more settings, each as `name=value`.
     pub async fn start_with(settings: &[&str]) -> Self {
+        Self::start_in(settings, Vec::new(), &[]).await
+    }
+
+    /// A server under a shim, with write-ahead logs so small that a full disk meets them before long.
+    pub async fn start_under(shim: &Shim) -> Self {
+        let settings = ["min_wal_size=2MB", "max_wal_size=4MB"];
+        Self::start_in(&settings, shim.environment(), &["--wal-segsize=1"]).await
+    }
+
+    async fn start_in(
+        settings: &[&str],
+        environment: Vec<(String, String)>,
+        initialisation: &[&str],
+    ) -> Self {
         let postgres = Self {
             binaries: binaries(),
             directory: paths::scratch("postgres"),
             settings: settings.iter().map(|&setting| setting.to_owned()).collect(),
+            environment,
             process: Mutex::new(None),
         };
-        postgres.initialise();
+        postgres.initialise(initialisation);
         postgres.launch();
         postgres.accepts_connections().await;
         postgres
@@ -63,6 +80,11 @@ impl Postgres {
         Database { name, socket_directory: self.directory.clone() }
     }
 
+    /// The number of the server's first process, the parent of all others.
+    pub fn id(&self) -> u32 {
+        self.process.lock().unwrap().as_ref().expect("Postgres is running").id()
+    }
+
     /// Shuts the server down, disconnecting everyone.
     pub fn stop(&self) {
         let process = self.process.lock().unwrap().take().expect("Postgres is running");
@@ -75,7 +97,26 @@ impl Postgres {
         self.accepts_connections().await;
     }
 
-    fn initialise(&self) {
+    /// Ends the server and all its processes at once; what it had not written is in its log.
+    pub fn kill9(&self) {
+        // SIGQUIT is Postgres' own word for it: SIGKILL would leave children that hold the data directory.
+        let process = self.process.lock().unwrap().take().expect("Postgres is running");
+        assert!(process.stop(Signal::Quit), "Postgres does not end");
+    }
+
+    /// Starts the server if it has ended by itself, as a service manager does. Does not wait until it answers.
+    pub fn revive(&self) -> Option<ExitStatus> {
+        let status = self.process.lock().unwrap().as_mut().and_then(Kept::exited)?;
+        self.launch();
+        Some(status)
+    }
+
+    /// The end of the log, for the report of a failed test.
+    pub fn log_tail(&self) -> String {
+        format!("--- Postgres' log:\n{}", paths::tail(&self.log(), 40))
+    }
+
+    fn initialise(&self, arguments: &[&str]) {
         if let Some((user, group)) = unprivileged() {
             chown(&self.directory, Some(user), Some(group)).unwrap();
         }
@@ -88,6 +129,7 @@ impl Postgres {
                 "--locale=C",
                 "--no-sync",
             ])
+            .args(arguments)
             .arg("--pgdata")
             .arg(self.data())
             .stdin(Stdio::null())
@@ -111,6 +153,7 @@ impl Postgres {
             // The machine does not lose power in these tests, so waiting for the disk would only cost time.
             .args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=300"])
             .args(self.settings.iter().flat_map(|setting| ["-c", setting]))
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdout(log.try_clone().unwrap())
             .stderr(log);
         *self.process.lock().unwrap() = Some(Kept::spawn(&mut command, Signal::Quit));
@@ -151,6 +194,17 @@ impl Postgres {
 }
 
 impl Database {
+    /// Where the server's socket is.
+    pub fn socket_directory(&self) -> &Path {
+        &self.socket_directory
+    }
+
+    /// The same database, reached through a socket in another directory.
+    #[must_use]
+    pub fn through(&self, socket_directory: &Path) -> Self {
+        Self { socket_directory: socket_directory.to_owned(), ..self.clone() }
+    }
+
     /// The libpq connection string, as users write it.
     pub fn connection_string(&self) -> String {
         secrets::register(PASSWORD);

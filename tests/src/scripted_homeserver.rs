@@ -7,6 +7,7 @@
 mod body;
 mod fault;
 mod large_account;
+mod ledger;
 mod log;
 mod script;
 mod serve;
@@ -21,6 +22,7 @@ use tokio::task::AbortHandle;
 pub use self::body::{Canned, Gate};
 pub use self::fault::Fault;
 pub use self::large_account::LargeAccount;
+pub use self::ledger::{Ledger, ROOMS};
 use self::log::Log;
 pub use self::log::Seen;
 use self::script::Script;
@@ -102,6 +104,23 @@ impl ScriptedHomeserver {
         self.script.faults_left()
     }
 
+    /// From now on every request is met like this; or none any more.
+    pub fn weather(&self, weather: Option<Fault>) {
+        self.script.set_weather(weather);
+    }
+
+    /// From now on it answers from books, and its script has no more syncs. It then writes nothing down of what it sees.
+    pub fn keep_books(&self) -> Arc<Ledger> {
+        let ledger = Arc::new(Ledger::default());
+        self.script.keep_books(Arc::clone(&ledger));
+        ledger
+    }
+
+    /// The port that it listens on.
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Holds all syncs until the gate opens.
     pub fn hold_syncs(&self) -> Gate {
         self.script.hold_syncs()
@@ -125,6 +144,11 @@ impl ScriptedHomeserver {
     /// The `since` of each sync so far, in order.
     pub fn polled(&self) -> Vec<Option<String>> {
         self.seen_at("/sync").iter().map(Seen::since).collect()
+    }
+
+    /// How many syncs of one device were ever under way at the same time.
+    pub fn most_syncs_at_once(&self) -> usize {
+        self.log.most_syncs_at_once()
     }
 
     /// Waits until a sync with this `since` has arrived, and returns how many there have been.

@@ -19,6 +19,8 @@ use crate::wait::eventually;
 const VERSION: &str = "1.163.2";
 /// The server name: the part of user IDs after the colon.
 pub const SERVER_NAME: &str = "test.local";
+const DATABASE: &str = "homeserver.db";
+const BACKUP: &str = "homeserver.db.backup";
 const SHARED_SECRET: &str = "only for tests";
 /// The access token of the application service, whose users' names begin with `_bridge_`.
 pub const APPLICATION_SERVICE_TOKEN: &str = "a_bridge_to_somewhere";
@@ -53,6 +55,11 @@ impl Synapse {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// The port of the client API.
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Shuts the server down.
     pub async fn stop(&self) {
         let process = self.process.lock().unwrap().take().expect("Synapse is running");
@@ -79,6 +86,19 @@ impl Synapse {
             (reply.status == 200).then_some(())
         })
         .await;
+    }
+
+    /// Keeps a copy of the database, as a backup does. For a server that is stopped.
+    pub fn back_up(&self) {
+        fs::copy(self.directory.join(DATABASE), self.directory.join(BACKUP)).unwrap();
+    }
+
+    /// Puts the copy in the place of the database. For a server that is stopped.
+    pub fn restore_backup(&self) {
+        for journal in ["-wal", "-shm"] {
+            fs::remove_file(self.directory.join(format!("{DATABASE}{journal}"))).ok();
+        }
+        fs::copy(self.directory.join(BACKUP), self.directory.join(DATABASE)).unwrap();
     }
 
     /// Registers a user through the shared-secret admin API.
@@ -164,7 +184,7 @@ impl Synapse {
             "allow_guest_access": true,
             "app_service_config_files": [self.directory.join("bridge.yaml")],
             "presence": {"enabled": true},
-            "database": {"name": "sqlite3", "args": {"database": self.directory.join("homeserver.db")}},
+            "database": {"name": "sqlite3", "args": {"database": self.directory.join(DATABASE)}},
             "listeners": [{
                 "port": self.port, "bind_addresses": ["127.0.0.1"], "type": "http", "tls": false, "x_forwarded": true,
                 "resources": [{"names": ["client"], "compress": false}],

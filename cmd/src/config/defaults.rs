@@ -24,3 +24,4 @@ pub(super) const MAX_CONNECTIONS_PER_ADDRESS: &str = "1000";
 pub(super) const MAX_REQUESTS_PER_TOKEN: &str = "100";
 pub(super) const MAX_TOKEN_CHECKS: &str = "32";
 pub(super) const RETENTION: &str = "30";
+pub(super) const MAX_REPLY_BYTES: &str = "536870912";

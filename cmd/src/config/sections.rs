@@ -37,6 +37,14 @@ pub(crate) struct Storage {
     pub(crate) data_dir: PathBuf,
 }
 
+/// What `admin` works on.
+#[derive(Debug)]
+pub(crate) struct AdminConfig {
+    pub(crate) storage: Storage,
+    /// After which sessions hold nothing back any more.
+    pub(crate) session_expiry: Duration,
+}
+
 /// Where to listen, and with which certificate.
 #[derive(Debug)]
 pub(crate) struct Listen {
@@ -56,6 +64,7 @@ pub(crate) struct Limits {
     pub(crate) max_polls: usize,
     pub(crate) max_first_polls: usize,
     pub(crate) retention: Duration,
+    pub(crate) max_reply_bytes: usize,
 }
 
 /// What is logged, and in which shape.
@@ -137,6 +146,18 @@ impl Flags {
         faults.or(storage.zip(logging))
     }
 
+    /// Reads what concerns the database, and when sessions expire in it.
+    pub(crate) fn admin_config(&self) -> Result<(AdminConfig, Logging), Faults> {
+        let mut faults = Faults::default();
+        let storage = self.read_storage(&mut faults);
+        let session_expiry = self.read_session_expiry(&mut faults);
+        let logging = self.read_logging(&mut faults);
+        let config = storage
+            .zip(session_expiry)
+            .map(|(storage, session_expiry)| AdminConfig { storage, session_expiry });
+        faults.or(config.zip(logging))
+    }
+
     /// Reads only where the proxy listens.
     pub(crate) fn listen_config(&self) -> Result<(Listen, Logging), Faults> {
         let mut faults = Faults::default();
@@ -215,10 +236,7 @@ impl Flags {
             "max-timeout",
             values::positive::<u32>(or_default(&self.max_timeout, defaults::MAX_TIMEOUT)),
         );
-        let session_expiry = faults.keep(
-            "session-expiry",
-            values::positive::<u32>(or_default(&self.session_expiry, defaults::SESSION_EXPIRY)),
-        );
+        let session_expiry = self.read_session_expiry(faults);
         let sessions_per_device = faults.keep(
             "sessions-per-device",
             values::positive::<u32>(or_default(
@@ -248,9 +266,13 @@ impl Flags {
             "retention",
             values::positive::<u32>(or_default(&self.retention, defaults::RETENTION)),
         );
+        let max_reply_bytes = faults.keep(
+            "max-reply-bytes",
+            values::positive(or_default(&self.max_reply_bytes, defaults::MAX_REPLY_BYTES)),
+        );
         Some(Limits {
             max_timeout: Duration::from_secs(u64::from(max_timeout?)),
-            session_expiry: DAY * session_expiry?,
+            session_expiry: session_expiry?,
             sessions_per_device: sessions_per_device?,
             device_idle: Duration::from_secs(u64::from(device_idle?)),
             account_idle: DAY * account_idle?,
@@ -258,6 +280,7 @@ impl Flags {
             max_polls: max_polls?,
             max_first_polls: max_first_polls?,
             retention: DAY * retention?,
+            max_reply_bytes: max_reply_bytes?,
         })
     }
 
@@ -279,6 +302,14 @@ impl Flags {
         let text = set(self.otlp.as_deref())?;
         let collector = faults.keep("otlp", values::collector(text));
         Some(Otlp { collector: collector?, share: share? })
+    }
+
+    fn read_session_expiry(&self, faults: &mut Faults) -> Option<Duration> {
+        let days = faults.keep(
+            "session-expiry",
+            values::positive::<u32>(or_default(&self.session_expiry, defaults::SESSION_EXPIRY)),
+        );
+        days.map(|days| DAY * days)
     }
 
     fn read_logging(&self, faults: &mut Faults) -> Option<Logging> {

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use store::{DeviceNid, InboxSeq};
 use tokio::{sync::watch, time::timeout};
 
-use super::{in_use::Requests, known_members::Memories, presence::Presence};
+use super::{elsewhere::Elsewhere, in_use::Requests, known_members::Memories, presence::Presence};
 use crate::upstream::{AccessToken, OnBehalfOf};
 
 /// How often the store hears that v2 is still in use.
@@ -28,6 +28,15 @@ pub(crate) struct KeyCounts {
     pub(crate) one_time_keys_count: Bytes,
     /// `device_unused_fallback_key_types`, a JSON list.
     pub(crate) unused_fallback_key_types: Bytes,
+}
+
+/// What of a device's own part a poll has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OwnNews {
+    /// There are to-device messages.
+    pub(crate) inbox: bool,
+    /// There are other keys.
+    pub(crate) keys: bool,
 }
 
 /// One device of an account.
@@ -60,7 +69,9 @@ pub(crate) struct Device {
     /// Events that its clients are just sending.
     sends: watch::Sender<u32>,
     /// A sync has waited for its polls in vain, and none has succeeded since.
-    lags: AtomicBool,
+    lags: watch::Sender<bool>,
+    /// What other replicas and this one told each other of it.
+    pub(crate) elsewhere: Elsewhere,
     /// The client that was last seen of it.
     on_behalf_of: Mutex<OnBehalfOf>,
     /// Whether a poller runs for it.
@@ -86,7 +97,8 @@ impl Device {
             known_members: Memories::default(),
             requests: Requests::new(),
             sends: watch::Sender::new(0),
-            lags: AtomicBool::new(false),
+            lags: watch::Sender::new(false),
+            elsewhere: Elsewhere::default(),
             on_behalf_of: Mutex::default(),
             has_poller: AtomicBool::new(false),
         }
@@ -112,9 +124,9 @@ impl Device {
         self.key_counts.subscribe()
     }
 
-    /// Takes over what a poll brought for this device, and wakes who waits for it.
-    pub(crate) fn advance(&self, inbox_seq: InboxSeq, update: &store::DeviceUpdate) {
-        self.key_counts.send_if_modified(|counts| {
+    /// Takes over what a poll brought for this device, and wakes who waits for it. Gives what of it is news.
+    pub(crate) fn advance(&self, inbox_seq: InboxSeq, update: &store::DeviceUpdate) -> OwnNews {
+        let keys = self.key_counts.send_if_modified(|counts| {
             let old = counts.clone();
             if let Some(count) = &update.one_time_keys_count {
                 counts.one_time_keys_count = count.clone();
@@ -125,18 +137,18 @@ impl Device {
             *counts != old
         });
         self.polled.send_replace(true);
-        self.catch_up(inbox_seq);
+        OwnNews { keys, inbox: self.catch_up(inbox_seq) }
     }
 
-    /// The store has to-device messages up to this one.
-    pub(crate) fn catch_up(&self, inbox_seq: InboxSeq) {
+    /// The store has to-device messages up to this one. Gives whether that is news.
+    pub(crate) fn catch_up(&self, inbox_seq: InboxSeq) -> bool {
         self.inbox.send_if_modified(|current| {
             let grown = inbox_seq > *current;
             if grown {
                 *current = inbox_seq;
             }
             grown
-        });
+        })
     }
 
     /// What v2 has acknowledged, as far as this process knows. Now and then (`now` is in milliseconds) it
@@ -152,6 +164,14 @@ impl Device {
         *known = (*known).max(Some((acked, now)));
     }
 
+    /// Another replica has heard that v2 has acknowledged this much.
+    pub(crate) fn hear_v2_acked(&self, acked: InboxSeq) {
+        let mut known = self.v2_acked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, _)) = &mut *known {
+            *known = acked.max(*known);
+        }
+    }
+
     /// Whether upstream has told this device's own part since this process began.
     pub(crate) fn is_polled(&self) -> bool {
         *self.polled.borrow()
@@ -164,8 +184,22 @@ impl Device {
 
     /// A poll that covers this many of the account's writes is stored.
     pub(crate) fn cover(&self, writes: u64) {
-        self.lags.store(false, Ordering::Release);
+        self.lags.send_replace(false);
         self.covered.send_replace(writes);
+    }
+
+    /// Another replica has stored a poll that covers this many of the account's writes, and one of the device's own part.
+    pub(crate) fn cover_up_to(&self, writes: u64) {
+        self.polled.send_replace(true);
+        self.lags.send_replace(false);
+        self.covered.send_modify(|covered| *covered = writes.max(*covered));
+    }
+
+    /// Another process polls from now on: whether its polls have told the device's own part is not known.
+    pub(super) fn change_hands(&self) {
+        self.polled.send_replace(false);
+        self.lags.send_replace(false);
+        self.elsewhere.forget();
     }
 
     /// How many of the account's writes its polls cover.
@@ -232,13 +266,18 @@ impl Device {
     }
 
     /// A sync waited for a poll of this device in vain.
-    pub(super) fn lag(&self) {
-        self.lags.store(true, Ordering::Release);
+    pub(crate) fn lag(&self) {
+        self.lags.send_replace(true);
     }
 
     /// Whether a sync has waited for a poll in vain, and none has succeeded since.
     pub(super) fn lags(&self) -> bool {
-        self.lags.load(Ordering::Acquire)
+        *self.lags.borrow()
+    }
+
+    /// Changes when a sync waits in vain, and when a poll succeeds.
+    pub(super) fn watch_lags(&self) -> watch::Receiver<bool> {
+        self.lags.subscribe()
     }
 
     /// A client of the device is sending an event, until the guard is dropped.
@@ -259,6 +298,15 @@ impl Device {
         self.key_counts.send_if_modified(|counts| {
             let changed = counts.one_time_keys_count != count;
             counts.one_time_keys_count = count;
+            changed
+        });
+    }
+
+    /// Key counts as the store has them, or as another replica told them.
+    pub(crate) fn set_key_counts(&self, counts: KeyCounts) {
+        self.key_counts.send_if_modified(|known| {
+            let changed = *known != counts;
+            *known = counts;
             changed
         });
     }

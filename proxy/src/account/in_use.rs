@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use store::DeviceNid;
 use tokio::time::Instant;
 
 use super::{Account, Device};
@@ -113,6 +114,23 @@ impl InUse {
             account.last_use.stored.store(now, Ordering::Release);
         }
         Ok(in_use)
+    }
+}
+
+impl Account {
+    /// A client uses a device at another replica, which this one polls for: pollers that rested wake.
+    pub(crate) fn used_elsewhere(&self, state: &State, device_nid: DeviceNid) {
+        let (account_idle, _) = self.last_use.touch(now_ms());
+        let device = self.device(device_nid);
+        let device_idle = device.as_ref().map_or(Duration::MAX, |device| device.requests.idle());
+        if let Some(device) = device {
+            device.requests.begin();
+            device.requests.end();
+            device.elsewhere.used();
+        }
+        if device_idle >= state.config.device_idle || account_idle >= state.config.account_idle {
+            self.wake_candidates();
+        }
     }
 }
 

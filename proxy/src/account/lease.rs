@@ -42,7 +42,20 @@ impl Account {
 
     /// Another process polls for it from now on, or this one, or none.
     pub(crate) fn set_lease(&self, lease: Lease) {
-        self.lease.send_if_modified(|current| std::mem::replace(current, lease) != lease);
+        let changed =
+            self.lease.send_if_modified(|current| std::mem::replace(current, lease) != lease);
+        if !changed {
+            return;
+        }
+        // What polls elsewhere have stored is not known to cover anything here.
+        self.has_written();
+        for device in self.devices() {
+            device.change_hands();
+            if lease != Lease::Ours {
+                // A client may go on with another token at another replica: whoever polls next begins with the latest.
+                device.stop_polling();
+            }
+        }
     }
 
     /// What the store says of the lease. Gives whether it is ours.

@@ -118,6 +118,12 @@ impl Presence {
         is_new
     }
 
+    /// [`Presence::wish`] where another replica polls: what that one tells upstream is what clients here have wished for.
+    pub(crate) fn wish_elsewhere(&self, wish: PresenceWish, end: Instant) -> bool {
+        self.tell();
+        self.wish(wish, end)
+    }
+
     /// What a poll that begins now tells upstream.
     pub(crate) fn tell(&self) -> PresenceWish {
         let wished = *self.wished.lock().unwrap_or_else(PoisonError::into_inner);
@@ -135,6 +141,15 @@ impl Presence {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wish_that_others_tell_upstream_is_new_when_it_was_not_there() {
+        let presence = Presence::new();
+        assert!(presence.wish_elsewhere(PresenceWish::Online, Instant::now()));
+        assert!(!presence.wish_elsewhere(PresenceWish::Online, Instant::now()));
+        tokio::time::advance(PRESENCE_LINGERS * 2).await;
+        assert!(presence.wish_elsewhere(PresenceWish::Online, Instant::now()));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_set_outright_is_not_overwritten_until_a_sync_wishes_again() {

@@ -8,11 +8,11 @@ use dashmap::DashMap;
 use store::{AccountId, DeviceNid, InboxSeq, Position, Store};
 use tokio::{
     sync::{Mutex, Semaphore},
-    time::{Instant, timeout_at},
+    time::{Instant, sleep_until, timeout_at},
 };
 
 use super::{Account, Bootstrap, Device, Failure, Lease};
-use crate::{auth::Requester, error::Error, state::State};
+use crate::{auth::Requester, error::Error, replicas::elsewhere, state::State};
 
 /// How long a request waits for the first word of upstream about its own device, when the account
 /// itself is ready: long enough for a healthy upstream, short enough for a sick one.
@@ -24,6 +24,8 @@ const FOLLOWED_AT_ONCE: usize = 500;
 /// All accounts of this process.
 pub(crate) struct Accounts {
     by_user: DashMap<String, Arc<Account>>,
+    /// The same by their numbers.
+    by_id: DashMap<AccountId, Arc<Account>>,
     /// Loading an account from the store, one at a time: two requests must share one account.
     loading: Mutex<()>,
     /// Limits the polls under way.
@@ -36,6 +38,7 @@ impl Accounts {
     pub(crate) fn new(max_polls: usize, max_first_polls: usize) -> Self {
         Self {
             by_user: DashMap::new(),
+            by_id: DashMap::new(),
             loading: Mutex::new(()),
             polls: Semaphore::new(max_polls),
             first_polls: Semaphore::new(max_first_polls),
@@ -62,7 +65,7 @@ impl Accounts {
                 let stored = store.account(user_id).await?;
                 let holder = store.claim_account(stored.account_id).await?;
                 let account = Arc::new(Account::new(&stored, Lease::of(store, holder)));
-                self.by_user.insert(user_id.to_owned(), Arc::clone(&account));
+                self.insert(&account);
                 account
             }
         };
@@ -94,7 +97,7 @@ impl Accounts {
         }
         let Some(stored) = store.find_account(user_id).await? else { return Ok(None) };
         let account = Arc::new(Account::new(&stored, Lease::of(store, stored.replica)));
-        self.by_user.insert(user_id.to_owned(), Arc::clone(&account));
+        self.insert(&account);
         Ok(Some(account))
     }
 
@@ -114,7 +117,19 @@ impl Accounts {
 
     /// Forgets an account. Who comes for it after that finds what is in the store then.
     pub(crate) fn remove(&self, user_id: &str) {
-        self.by_user.remove(user_id);
+        if let Some((_, account)) = self.by_user.remove(user_id) {
+            self.by_id.remove(&account.account_id);
+        }
+    }
+
+    /// The account with this number, if this process has it.
+    pub(crate) fn by_id(&self, account_id: AccountId) -> Option<Arc<Account>> {
+        self.by_id.get(&account_id).map(|account| Arc::clone(&account))
+    }
+
+    fn insert(&self, account: &Arc<Account>) {
+        self.by_id.insert(account.account_id, Arc::clone(account));
+        self.by_user.insert(account.user_id.clone(), Arc::clone(account));
     }
 
     /// Waits until there is something to answer the requester from: its account's first poll is
@@ -147,12 +162,17 @@ impl Accounts {
         if let Some(refusal) = requester.account.refusal() {
             return Err(error_of(&refusal));
         }
-        let mut polled = requester.device.watch_polled();
+        let (account, device) = (&requester.account, &requester.device);
         let device_deadline = deadline.min(Instant::now() + DEVICE_WAIT);
-        // Events must not come before the to-device messages with their keys, which a second device gets by
-        // polls of its own. One that upstream does not answer for is served without its own part for now.
-        let _ = timeout_at(device_deadline, polled.wait_for(|polled| *polled)).await;
-        requester.account.cover_writes(&requester.device).await;
+        tokio::select! {
+            () = wait_for_own_part(account, device, device_deadline) => {}
+            () = state.shuts_down() => {}
+        }
+        account.cover_writes(state, device).await;
+        if let Some(refusal) = account.refusal() {
+            return Err(error_of(&refusal));
+        }
+        elsewhere::look_up(state, account, device).await?;
         Ok(())
     }
 
@@ -241,6 +261,25 @@ impl Accounts {
             .find(|device| device.device_id == device_id)
             .map(|device| Arc::clone(&device))?;
         Some((account, device))
+    }
+}
+
+/// Events must not come before the to-device messages with their keys, which a second device gets by polls of its own.
+/// One that upstream does not answer for is served without its own part for now.
+async fn wait_for_own_part(account: &Account, device: &Device, deadline: Instant) {
+    let mut polled = device.watch_polled();
+    let mut lease = account.watch_lease();
+    while !*polled.borrow_and_update() {
+        if *lease.borrow_and_update() != Lease::Ours {
+            // The poll that another replica is asked for covers the device's own part as well.
+            account.has_written();
+            return;
+        }
+        tokio::select! {
+            _ = polled.changed() => {}
+            _ = lease.changed() => {}
+            () = sleep_until(deadline) => return,
+        }
     }
 }
 

@@ -13,6 +13,8 @@ use super::{known, whoami};
 use crate::{
     account::{Account, Device},
     error::causes,
+    replicas::{Hash, Nid, Notice},
+    secret::TokenHash,
     state::State,
     upstream::AccessToken,
 };
@@ -58,16 +60,31 @@ pub(crate) async fn ended_devices(state: &State, account: &Account, device_ids: 
 }
 
 /// A user has a new password, which may have ended all sessions but the one that set it.
-pub(crate) fn password_changed(state: &State, account: &Account, by: Option<&Device>) {
+pub(crate) async fn password_changed(state: &State, account: &Account, by: Option<&Device>) {
+    let but = by.map(|by| by.device_nid);
+    doubt_here(state, account, but);
+    let account = account.account_id.into();
+    state.tell_now(vec![Notice::Doubted { account, but: but.map(Nid::from) }]).await;
+}
+
+/// Doubts the tokens of an account, but for those of one device.
+pub(crate) fn doubt_here(state: &State, account: &Account, but: Option<DeviceNid>) {
     for device in account.devices() {
-        if by.is_none_or(|by| by.device_nid != device.device_nid) {
+        if but.is_none_or(|but| but != device.device_nid) {
             state.token_cache.doubt_device(device.device_nid);
         }
     }
 }
 
 /// A user signed in with this device ID: if the device is known, its tokens so far may be dead.
-pub(crate) fn signed_in(state: &State, user_id: &str, device_id: &str) {
+pub(crate) async fn signed_in(state: &State, user_id: &str, device_id: &str) {
+    signed_in_here(state, user_id, device_id);
+    let (user, device) = (user_id.to_owned(), device_id.to_owned());
+    state.tell_now(vec![Notice::SignedIn { user, device }]).await;
+}
+
+/// The same, as far as this process is concerned.
+pub(crate) fn signed_in_here(state: &State, user_id: &str, device_id: &str) {
     let Some(account) = state.accounts.account(user_id) else { return };
     for device in account.devices() {
         if device.device_id == device_id {
@@ -83,6 +100,25 @@ pub(crate) async fn forget_account(state: &State, account: &Account) {
     if let Err(error) = state.store.remove_account(account.account_id).await {
         complain(account, &error);
     }
+    state.tell_now(vec![Notice::Forgotten { account: account.account_id.into() }]).await;
+}
+
+/// Upstream refused a token: whoever waits with it elsewhere asks for itself.
+pub(crate) fn refused(state: &State, account: &Account, device: &Device, hash: &TokenHash) {
+    state.tell(Notice::TokenRefused {
+        account: account.account_id.into(),
+        device: device.device_nid.into(),
+        token: Hash(hash.clone()),
+    });
+}
+
+/// Upstream refused a token at another replica: if polls go on with that one here, they stop.
+pub(crate) fn drop_token_here(state: &State, account: &Account, device: &Device, hash: &TokenHash) {
+    let held = device.watch_token().borrow().clone();
+    if let Some(held) = held.filter(|held| state.sealer.hash(held) == *hash) {
+        device.drop_token(&held);
+        account.wake_candidates();
+    }
 }
 
 /// A device syncs with the homeserver in a way of the homeserver's own: two that acknowledge the same
@@ -95,16 +131,36 @@ pub(crate) async fn syncs_elsewhere(state: &State, access_token: &AccessToken) {
         device_id = %device.device_id,
         "the device uses the homeserver's own sliding sync: not polled for it"
     );
-    device.stop_polling();
-    state.token_cache.drop_device(device.device_nid);
+    stop_here(state, &account, &device);
     if let Err(error) = state.store.remove_tokens_of(device.device_nid).await {
         complain(&account, &error);
     }
+    let (account, device) = (account.account_id.into(), device.device_nid.into());
+    state.tell_now(vec![Notice::SyncsElsewhere { account, device }]).await;
+}
+
+/// A device is not polled for, until it comes back to a sync of ours.
+pub(crate) fn stop_here(state: &State, account: &Account, device: &Device) {
+    device.stop_polling();
+    state.token_cache.drop_device(device.device_nid);
     account.wake_candidates();
 }
 
 async fn forget(state: &State, account: &Account, devices: &[DeviceNid]) {
     // First of all nobody may go on with these tokens, whatever becomes of the rest.
+    forget_here(state, account, devices);
+    let logged_out = |device: &DeviceNid| Notice::LoggedOut {
+        account: account.account_id.into(),
+        device: (*device).into(),
+    };
+    state.tell_now(devices.iter().map(logged_out).collect()).await;
+    if let Err(error) = state.store.remove_devices(account.account_id, devices).await {
+        complain(account, &error);
+    }
+}
+
+/// Nobody goes on with the tokens of these devices in this process, and it has no such devices any more.
+pub(crate) fn forget_here(state: &State, account: &Account, devices: &[DeviceNid]) {
     state.token_cache.refused_devices(devices);
     for device in account.devices() {
         if devices.contains(&device.device_nid) {
@@ -114,9 +170,6 @@ async fn forget(state: &State, account: &Account, devices: &[DeviceNid]) {
     account.remove_devices(devices);
     // Another device may have the main poll to take over.
     account.wake_candidates();
-    if let Err(error) = state.store.remove_devices(account.account_id, devices).await {
-        complain(account, &error);
-    }
 }
 
 fn complain(account: &Account, error: &store::Error) {

@@ -117,6 +117,13 @@ impl TokenCache {
         }
     }
 
+    /// Any token may no longer be good.
+    pub(crate) fn doubt_all(&self) {
+        for known in &self.known {
+            known.accepted.send_replace(None);
+        }
+    }
+
     /// Forgets the tokens of a device without a verdict on them.
     pub(super) fn drop_device(&self, device: DeviceNid) {
         self.known.retain(|_, known| known.device.device_nid != device);

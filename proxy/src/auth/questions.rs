@@ -21,7 +21,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::refusals::Refusals;
+use super::{refusals::Refusals, remember};
 use crate::{
     error::{Error, causes},
     secret::TokenHash,
@@ -60,6 +60,18 @@ pub(super) enum Failure {
     Shed,
 }
 
+/// Why somebody asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Because {
+    /// To let a request in: the answer is to be remembered.
+    OfARequest {
+        /// The token is in memory, and upstream's last word on it too old.
+        is_known: bool,
+    },
+    /// To know, and no more.
+    Only,
+}
+
 type Answer = Result<Whoami, Failure>;
 
 impl Questions {
@@ -95,7 +107,7 @@ pub(super) async fn whoami(
     state: &Arc<State>,
     access_token: &AccessToken,
     hash: &TokenHash,
-    is_known: bool,
+    because: Because,
 ) -> Answer {
     let questions = &state.questions;
     if let Some(refusal) = questions.refusals.of(hash) {
@@ -107,7 +119,7 @@ pub(super) async fn whoami(
             let (said, answer) = watch::channel(None);
             unasked.insert(answer.clone());
             let question = Question { state: Arc::clone(state), hash: hash.clone(), said };
-            tokio::spawn(question.ask(access_token.clone(), is_known));
+            tokio::spawn(question.ask(access_token.clone(), because));
             answer
         }
     };
@@ -129,14 +141,22 @@ struct Question {
 }
 
 impl Question {
-    async fn ask(self, access_token: AccessToken, is_known: bool) {
-        let answer = self.answer(&access_token, is_known).await;
+    async fn ask(self, access_token: AccessToken, because: Because) {
+        let answer = self.answer(&access_token, because).await;
+        if let (Ok(whoami), Because::OfARequest { .. }) = (&answer, because)
+            // Before the question ends, so that nobody who comes now asks it again. Those who asked try it again themselves,
+            // and are told of the error.
+            && let Err(error) = remember(&self.state, &access_token, &self.hash, whoami).await
+        {
+            tracing::debug!(error = %causes(&error), "could not remember whose a token is");
+        }
         self.said.send_replace(Some(answer));
     }
 
-    async fn answer(&self, access_token: &AccessToken, is_known: bool) -> Answer {
+    async fn answer(&self, access_token: &AccessToken, because: Because) -> Answer {
         let questions = &self.state.questions;
-        let is_known = is_known || questions.look_up(&self.state, &self.hash).await?.is_some();
+        let is_known = because == (Because::OfARequest { is_known: true })
+            || questions.look_up(&self.state, &self.hash).await?.is_some();
         let _turn = if is_known {
             None
         } else {

@@ -49,6 +49,7 @@ async fn errors_have_their_status_and_errcode() {
     check(Error::HeadTooLarge, 431, "M_TOO_LARGE").await;
     check(Error::RequestTimeout, 408, "M_UNKNOWN").await;
     check(Error::TooManyConnections, 503, "M_LIMIT_EXCEEDED").await;
+    check(Error::ParamsTooLarge { most: 1 }, 413, "M_TOO_LARGE").await;
     check(Error::MethodNotAllowed("GET"), 405, "M_UNRECOGNIZED").await;
     check(Error::Unrecognized, 404, "M_UNRECOGNIZED").await;
     check(Error::LoopDetected, 508, "M_UNKNOWN").await;

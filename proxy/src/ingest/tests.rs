@@ -61,6 +61,14 @@ fn a_bad_room_is_quarantined_and_the_rest_goes_on() {
     assert_eq!(poll.quarantined.len(), 1);
 }
 
+/// A lone surrogate is legal JSON and no text: such a room was left out without a word.
+#[test]
+fn a_room_whose_id_is_no_text_is_quarantined() {
+    let poll = read(r#"{"next_batch":"s2","rooms":{"join":{"!\ud800:x":{},"!b:x":{}}}}"#);
+    assert_eq!(poll.rooms.len(), 1);
+    assert_eq!(poll.quarantined.len(), 1);
+}
+
 #[test]
 fn a_member_event_gives_membership_and_name() {
     let poll = with_timeline(
@@ -148,4 +156,16 @@ fn the_device_gets_its_own_part() {
         poll.device.unused_fallback_key_types.as_deref(),
         Some(&br#"["signed_curve25519"]"#[..])
     );
+}
+
+/// Rooms listed twice do not cost more the more rooms there are: of 100 000 each pair would be compared otherwise.
+#[test]
+fn many_rooms_listed_twice_are_read() {
+    let section: Vec<String> = (0..100_000).map(|number| format!("\"!{number}:x\":{{}}")).collect();
+    let section = section.join(",");
+    let reply =
+        format!(r#"{{"next_batch":"s","rooms":{{"leave":{{{section}}},"invite":{{{section}}}}}}}"#);
+    let poll = main_poll(reply.as_bytes(), ASKED).expect("a sync reply");
+    assert_eq!(poll.rooms.len(), 100_000);
+    assert!(poll.rooms.iter().all(|room| room.section == Section::Invite));
 }

@@ -212,7 +212,10 @@ impl CallOutcome {
             Error::Transport(_) => Self::Unreachable,
             Error::Timeout => Self::Timeout,
             Error::Matrix { status, .. } | Error::Status { status, .. } => Self::of_status(*status),
-            Error::InvalidBody | Error::BrokenBody | Error::Unsendable { .. } => Self::Unreadable,
+            Error::InvalidBody
+            | Error::BrokenBody
+            | Error::TooLarge { .. }
+            | Error::Unsendable { .. } => Self::Unreadable,
         }
     }
 

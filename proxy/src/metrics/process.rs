@@ -36,26 +36,26 @@ impl Collector for Process {
         };
         gauge(
             "process_start_time_seconds",
-            "When the process began, in seconds since 1970",
+            "When the process began, in seconds since 1970.",
             self.started,
         )?;
         if let Some(bytes) = resident_bytes() {
             gauge(
                 "process_resident_memory_bytes",
-                "Memory that the process holds, in bytes",
+                "Memory that the process holds, in bytes.",
                 bytes,
             )?;
         }
         if let Some(open) = open_files() {
-            gauge("process_open_fds", "Open file descriptors", open)?;
+            gauge("process_open_fds", "Open file descriptors.", open)?;
         }
         if let Some(most) = most_files() {
-            gauge("process_max_fds", "The most file descriptors that may be open", most)?;
+            gauge("process_max_fds", "The most file descriptors that may be open.", most)?;
         }
         if let Some(seconds) = processor_seconds() {
             let counter = ConstCounter::new(seconds);
             let name = "process_cpu_seconds";
-            let help = "Processor time that the process has used, in seconds";
+            let help = "Processor time that the process has used, in seconds.";
             counter.encode(encoder.encode_descriptor(
                 name,
                 help,

@@ -14,6 +14,7 @@ use crate::body::{self, Body};
 use crate::error::Error;
 use crate::json::Object;
 use crate::peer::Peer;
+use crate::replicas::Notice;
 use crate::state::State;
 
 /// Forwards a claim.
@@ -28,11 +29,13 @@ pub(crate) async fn claim_keys(
     let request = Request::from_parts(parts, body::full(said.clone()));
     let response = state.forwarder.forward(request, peer).await?;
     if response.status().is_success() {
-        for user_id in users(&said) {
-            if let Some(account) = state.accounts.account(&user_id) {
+        let users = users(&said);
+        for user_id in &users {
+            if let Some(account) = state.accounts.account(user_id) {
                 account.has_written();
             }
         }
+        state.tell_now(Notice::claimed(&users)).await;
     }
     Ok(response)
 }

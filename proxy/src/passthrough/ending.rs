@@ -68,7 +68,7 @@ pub(crate) async fn end_sessions(
         let response = state.forwarder.forward(request, peer).await?;
         if let (StatusCode::OK, Some((account, device))) = (response.status(), owner) {
             end(&state, &account, device.as_deref(), &ending, &said).await;
-            account.has_written();
+            account.tell_written(&state).await;
         }
         Ok(response)
     });
@@ -94,7 +94,7 @@ async fn end(
         }
         Ending::Devices => auth::ended_devices(state, account, &listed_devices(said)).await,
         Ending::Password if logs_others_out(said) => {
-            auth::password_changed(state, account, device);
+            auth::password_changed(state, account, device).await;
         }
         Ending::Password => {}
         Ending::Account => auth::forget_account(state, account).await,

@@ -56,7 +56,7 @@ pub(crate) async fn rewrite_base_url(
     let (head, body) = response.into_parts();
     let body = buffer::read(body).await?;
     if place == Place::WellKnown {
-        note_sign_in(state, &body);
+        note_sign_in(state, &body).await;
     }
     let edited = std::str::from_utf8(&body).ok().and_then(|text| edit(text, &ours, place));
     Ok(match edited {
@@ -67,14 +67,14 @@ pub(crate) async fn rewrite_base_url(
 
 /// Whoever signs in with a device ID that is in use takes the device over: its earlier tokens are likely dead.
 /// The new one is not learnt from here: it is its client's to use first.
-fn note_sign_in(state: &State, answer: &[u8]) {
+async fn note_sign_in(state: &State, answer: &[u8]) {
     #[derive(serde::Deserialize)]
     struct SignedIn {
         user_id: String,
         device_id: String,
     }
     if let Ok(SignedIn { user_id, device_id }) = serde_json::from_slice(answer) {
-        auth::signed_in(state, &user_id, &device_id);
+        auth::signed_in(state, &user_id, &device_id).await;
     }
 }
 

@@ -19,6 +19,7 @@ use crate::body::{self, Body};
 use crate::error::{Error, causes};
 use crate::json::{self, Object};
 use crate::peer::Peer;
+use crate::replicas::{Notice, Sending};
 use crate::state::State;
 
 /// What is kept of a write that was granted.
@@ -76,7 +77,8 @@ pub(crate) async fn write(
     let state = Arc::clone(state);
     // A task of its own, because what a client does that hangs up early is done all the same.
     let task = tokio::spawn(async move {
-        let _sending = matches!(kept, Kept::TransactionId(_)).then(|| device.sending());
+        let _sending = matches!(kept, Kept::TransactionId(_))
+            .then(|| Sending::begin(&state, &account, &device));
         let mut response = state.forwarder.forward(request, peer).await?;
         if response.status().is_success() {
             let mut answer = None;
@@ -87,7 +89,7 @@ pub(crate) async fn write(
             if let Err(error) = keep(&state, &account, &device, &kept, &said, &answer).await {
                 tracing::warn!(error = %causes(&error), ?kept, "could not keep what a write did");
             }
-            account.has_written();
+            account.tell_written(&state).await;
         }
         Ok(response)
     });
@@ -120,6 +122,8 @@ async fn keep(
             if let Some(room_nid) = state.store.room_nid(room_id).await? {
                 state.store.forget_room(account_id, room_nid).await?;
                 account.room_index.forget(room_nid).await;
+                let (account, room) = (account_id.into(), room_nid.into());
+                state.tell(Notice::RoomForgotten { account, room });
             }
         }
         Kept::KeyCounts => {
@@ -127,9 +131,16 @@ async fn keep(
                 let count = Bytes::copy_from_slice(count.get().as_bytes());
                 state.store.put_key_counts(device_nid, &count).await?;
                 device.set_one_time_keys_count(count);
+                let (inbox, keys) = (device.inbox_seq(), device.key_counts());
+                state.tell(Notice::device(account_id, device_nid, inbox, Some(&keys)));
             }
         }
-        Kept::Presence => device.presence.set_outright(presence_in(said)),
+        Kept::Presence => {
+            let presence = presence_in(said);
+            device.presence.set_outright(presence);
+            let (account, device) = (account_id.into(), device_nid.into());
+            state.tell(Notice::Presence { account, device, presence: presence.into() });
+        }
     }
     Ok(())
 }

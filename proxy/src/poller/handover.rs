@@ -24,7 +24,7 @@ impl Poller {
     }
 
     /// Takes the main poll over, if nobody else is faster.
-    pub(super) async fn take_over(&self, token: &AccessToken) -> Outcome {
+    pub(super) async fn take_over(&self, token: &AccessToken, tries: u32) -> Outcome {
         let account_id = self.account.account_id;
         let stored = match self.state.store.account_by_id(account_id).await {
             Ok(Some(account)) => account,
@@ -39,7 +39,7 @@ impl Poller {
         // A device that was never polled has nothing that is stored and not acknowledged, and the very
         // first poll of an account acknowledges nothing.
         if (stored.upstream_since.is_some() || device.upstream_since.is_some())
-            && let Some(outcome) = self.drain_inbox(token).await
+            && let Some(outcome) = self.drain_inbox(token, tries).await
         {
             return outcome;
         }
@@ -67,9 +67,9 @@ impl Poller {
     }
 
     /// Light polls until one comes back empty. `Some` when that did not succeed.
-    async fn drain_inbox(&self, token: &AccessToken) -> Option<Outcome> {
+    async fn drain_inbox(&self, token: &AccessToken, tries: u32) -> Option<Outcome> {
         loop {
-            match self.poll_light_once(token, Duration::ZERO).await {
+            match self.poll_light_once(token, Duration::ZERO, tries).await {
                 LightOutcome::Stored { messages: true } => {}
                 LightOutcome::Stored { messages: false } => return None,
                 LightOutcome::Other(outcome) => return Some(outcome),

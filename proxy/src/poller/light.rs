@@ -18,8 +18,13 @@ use crate::{
 
 use super::{
     LONG_POLL, Poller,
+    main::vary,
     outcome::{self, Outcome},
 };
+
+/// After so many failures in a row upstream is not to hold the poll: what breaks replies may be what stands in between, and
+/// cuts off what takes long.
+const PATIENCE: u32 = 3;
 
 const FILTER: &str = r#"{"room":{"rooms":[]},"presence":{"types":[]},"account_data":{"types":[]}}"#;
 
@@ -32,12 +37,13 @@ pub(super) enum LightOutcome {
 }
 
 impl Poller {
-    /// Polls once; takes the main poll over where it is vacant.
-    pub(super) async fn poll_light(&self, token: &AccessToken) -> Outcome {
+    /// Polls once; takes the main poll over where it is vacant. `tries` counts the failures before this one.
+    pub(super) async fn poll_light(&self, token: &AccessToken, tries: u32) -> Outcome {
         if self.main_poll_is_vacant() {
-            return self.take_over(token).await;
+            return self.take_over(token, tries).await;
         }
-        match self.poll_light_once(token, LONG_POLL).await {
+        let hold = if tries < PATIENCE { LONG_POLL } else { Duration::ZERO };
+        match self.poll_light_once(token, hold, tries).await {
             LightOutcome::Stored { .. } => Outcome::Stored,
             LightOutcome::Other(outcome) => outcome,
         }
@@ -73,6 +79,7 @@ impl Poller {
         &self,
         token: &AccessToken,
         timeout: Duration,
+        tries: u32,
     ) -> LightOutcome {
         let since = match self.state.store.device_by_nid(self.device.device_nid).await {
             Ok(Some(device)) => {
@@ -90,13 +97,19 @@ impl Poller {
         let query = SyncQuery {
             since: since.clone(),
             filter: FILTER.to_owned(),
-            timeout: self.hold(timeout),
+            timeout: vary(self.hold(timeout), tries),
             set_presence: self.device.presence.tell().as_str(),
             use_state_after: true,
             on_behalf_of: self.device.on_behalf_of(),
         };
         let reply = match self.ask_light(token, &query, demand, presence_wish).await {
-            Some(Ok(reply)) => reply,
+            Some(Ok(reply)) => {
+                store::mark::reached("light", "after_reply");
+                reply
+            }
+            Some(Err(error @ upstream::Error::BrokenBody)) => {
+                return LightOutcome::Other(self.inbox_unreadable(tries, &error));
+            }
             Some(Err(error)) => {
                 return LightOutcome::Other(self.light_failed(since.is_none(), &error).await);
             }
@@ -111,11 +124,7 @@ impl Poller {
         let received = Instant::now();
         let poll = match ingest::light_poll(&reply, asked) {
             Ok(poll) => poll,
-            Err(error) => {
-                tracing::warn!(error = %causes(&error), bytes = reply.len(), "not a sync reply");
-                let retry = Outcome::Retry { after: None, at_most: outcome::RETRY };
-                return LightOutcome::Other(retry);
-            }
+            Err(error) => return LightOutcome::Other(self.inbox_unreadable(tries, &error)),
         };
         let ingest = self.state.store.ingest_light(self.account.account_id, &poll);
         let span = tracing::debug_span!("ingest", bytes = reply.len());
@@ -123,7 +132,7 @@ impl Poller {
             Ok(inbox_seq) => {
                 let took = received.elapsed();
                 self.state.metrics.poll_stored(PollKind::Light, reply.len(), took);
-                self.device.advance(inbox_seq, &poll.device);
+                self.advance_own(inbox_seq, &poll.device);
                 self.device.cover(writes);
                 LightOutcome::Stored { messages: !poll.device.to_device.is_empty() }
             }
@@ -131,11 +140,27 @@ impl Poller {
         }
     }
 
+    /// A reply that is none, or no whole one. Nothing of it can be left out, as the main poll leaves rooms out: it has the
+    /// inbox alone, and to go on behind it would lose messages. So it is asked for again, and the log says so, each time
+    /// after twice as many failures.
+    fn inbox_unreadable(&self, tries: u32, error: &(dyn std::error::Error + 'static)) -> Outcome {
+        let failures = tries.saturating_add(1);
+        if failures.is_power_of_two() {
+            tracing::warn!(
+                error = %causes(error),
+                device_id = %self.device.device_id,
+                failures,
+                "the device's inbox cannot be read: its to-device messages wait at the homeserver"
+            );
+        }
+        Outcome::Retry { after: None, at_most: outcome::RETRY }
+    }
+
     async fn light_failed(&self, is_first: bool, error: &upstream::Error) -> Outcome {
         if !is_first && outcome::refuses_since(error) {
             tracing::warn!(error = %causes(error), "upstream refused its own position: starting anew");
             return match self.state.store.forget_light_since(self.device.device_nid).await {
-                Ok(()) => Outcome::Retry { after: None, at_most: outcome::RETRY },
+                Ok(()) => Outcome::Retry { after: None, at_most: outcome::FIRST_POLL_RETRY },
                 Err(error) => outcome::of_store_failure(&error),
             };
         }

@@ -15,6 +15,7 @@ use crate::{
     error::causes,
     ingest::{self, Asked},
     json,
+    replicas::Notice,
     upstream::{self, AccessToken, SyncQuery},
 };
 
@@ -49,7 +50,7 @@ impl Poller {
         }
         if account.pos > self.account.pos() {
             self.account.ignored.forget();
-            self.account.advance(account.pos);
+            self.advance(account.pos, true);
         }
         // And so may its messages, which have no position.
         if tries > 0 {
@@ -69,16 +70,17 @@ impl Poller {
         let writes = self.account.writes();
         match self.ask(token, since.clone(), tries).await {
             Some(Ok(reply)) => {
+                store::mark::reached("main", "after_reply");
                 let outcome = self.store_main(token, since.as_deref(), &reply, tries > 0).await;
                 if outcome == Outcome::Stored {
                     *self.poison() = Poison::default();
-                    self.account.refused(None);
+                    self.refused(None);
                     self.device.cover(writes);
                 }
                 outcome
             }
-            Some(Err(upstream::Error::BrokenBody)) => {
-                tracing::warn!("not a whole sync reply");
+            Some(Err(error)) if error.is_unreadable() => {
+                tracing::warn!(error = %causes(&error), "not a whole sync reply");
                 self.unreadable(token, since.as_deref()).await
             }
             Some(Err(error)) => self.main_failed(since.is_none(), tries, &error).await,
@@ -101,7 +103,10 @@ impl Poller {
         let _permit = accounts.polls.acquire().await;
         if is_first {
             tracing::info!("first poll: this can take minutes for a large account");
-            self.account.first_poll_begins();
+            if self.account.first_poll_begins() {
+                let account = self.account.account_id.into();
+                self.state.tell(Notice::FirstPoll { account, failure: None });
+            }
         }
         let mut presence_wish = self.device.presence.watch();
         let mut current_token = self.device.watch_token();
@@ -174,10 +179,10 @@ impl Poller {
         self.state.metrics.poll_stored(self.main_kind(), reply.len(), received.elapsed());
         self.state.metrics.ingested(&poll);
         if let Some(update) = &poll.device {
-            self.device.advance(stored.inbox_seq, update);
+            self.advance_own(stored.inbox_seq, update);
         }
-        self.leave_upkeep(&poll, stored.pos).await;
-        self.account.advance(stored.pos);
+        let ignored = self.leave_upkeep(&poll, stored.pos).await;
+        self.advance(stored.pos, ignored);
         if poll.rooms.iter().any(|room| room.limited) {
             self.gaps.notify_one();
         }
@@ -186,7 +191,7 @@ impl Poller {
 
     /// A reply that is none, or no whole one. Others may come out better.
     async fn unreadable(&self, token: &AccessToken, since: Option<&str>) -> Outcome {
-        self.account.first_poll_failed(Failure::Unreachable);
+        self.first_poll_failed(Failure::Unreachable);
         self.spoilt(token, since, usual_limit(since.is_none())).await;
         Outcome::Retry { after: None, at_most: outcome::FIRST_POLL_RETRY }
     }
@@ -194,19 +199,23 @@ impl Poller {
     async fn main_failed(&self, is_first: bool, tries: u32, error: &upstream::Error) -> Outcome {
         // Upstream was restored from a backup, or is another server: begin again without a since. Much
         // is lost by that, so it has to refuse twice.
-        if !is_first && tries > 0 && outcome::refuses_since(error) {
+        if !is_first && outcome::refuses_since(error) {
+            if tries == 0 {
+                tracing::warn!(error = %causes(error), "upstream refused its own position");
+                return Outcome::Retry { after: None, at_most: outcome::FIRST_POLL_RETRY };
+            }
             tracing::warn!(error = %causes(error), "upstream refused its own position: starting anew");
             return match self.state.store.forget_upstream_since(self.account.account_id).await {
-                Ok(()) => Outcome::Retry { after: None, at_most: outcome::RETRY },
+                Ok(()) => Outcome::Retry { after: None, at_most: outcome::FIRST_POLL_RETRY },
                 Err(error) => outcome::of_store_failure(&error),
             };
         }
         let outcome = outcome::of_failure(error, is_first);
         if let upstream::Error::Matrix { status: 403, .. } = error {
-            self.account.refused(Some(outcome::failure(error)));
+            self.refused(Some(outcome::failure(error)));
         }
         if is_first && !matches!(outcome, Outcome::Refused | Outcome::Locked) {
-            self.account.first_poll_failed(outcome::failure(error));
+            self.first_poll_failed(outcome::failure(error));
         }
         outcome
     }
@@ -270,6 +279,6 @@ fn usual_limit(is_first: bool) -> u32 {
 
 /// Synapse answers a question that it has answered within two minutes from its cache: a try must
 /// differ from the one before it.
-fn vary(hold: Duration, tries: u32) -> Duration {
+pub(super) fn vary(hold: Duration, tries: u32) -> Duration {
     hold + Duration::from_millis(u64::from(tries % 50))
 }

@@ -10,8 +10,8 @@ use crate::{account::Failure, error::causes, metrics::labels::PollOutcome, upstr
 /// so a prompt retry gets it.
 pub(super) const FIRST_POLL_RETRY: Duration = Duration::from_secs(3);
 
-/// The longest wait otherwise.
-pub(super) const RETRY: Duration = Duration::from_secs(30);
+/// The longest wait otherwise: nobody notices for longer than fifteen seconds that upstream was away.
+pub(super) const RETRY: Duration = Duration::from_secs(10);
 
 /// The wait after a poll that came too late.
 const FENCED_RETRY: Duration = Duration::from_secs(1);

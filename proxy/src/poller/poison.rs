@@ -126,7 +126,7 @@ impl Poller {
         let query = aside(since.into_iter().chain([("filter", filter.as_str())]));
         let reply = match self.state.upstream.sync_with(token, &query).await {
             Ok(reply) => reply,
-            Err(upstream::Error::BrokenBody) => return Ok(false),
+            Err(error) if error.is_unreadable() => return Ok(false),
             Err(error) => return Err(error),
         };
         let asked = Asked {

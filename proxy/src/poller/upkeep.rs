@@ -151,8 +151,9 @@ impl Default for Rest {
 }
 
 impl Poller {
-    /// Looks at a poll that has just been stored for what it leaves to be done.
-    pub(super) async fn leave_upkeep(&self, poll: &Poll, pos: Position) {
+    /// Looks at a poll that has just been stored for what it leaves to be done. Gives whether the user ignores others than
+    /// before.
+    pub(super) async fn leave_upkeep(&self, poll: &Poll, pos: Position) -> bool {
         let orders = &self.account.upkeep;
         let list = poll.account_data.iter().rfind(|data| data.event_type == ignored::EVENT_TYPE);
         if let Some(list) = list {
@@ -170,6 +171,7 @@ impl Poller {
         if list.is_some() || poll.rooms.iter().any(may_be_new) {
             orders.place();
         }
+        list.is_some()
     }
 
     async fn catch_up(&self, joins: &mut Rest) {
@@ -225,7 +227,7 @@ impl Poller {
         };
         match self.state.store.ingest(self.account.account_id, &poll).await {
             Ok(stored) => {
-                self.account.advance(stored.pos);
+                self.advance(stored.pos, false);
                 Ok(true)
             }
             Err(store::Error::Fenced { .. }) => Ok(false),

@@ -8,6 +8,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use store::{AccountId, Beat, Peer, ReplicaId};
 use tokio::{task::JoinHandle, time::sleep};
 
+use super::elsewhere;
 use crate::{
     account::{Account, Lease},
     error::causes,
@@ -119,6 +120,7 @@ async fn claim(state: &Arc<State>, replicas: usize) -> Result<(), store::Error> 
 
 /// An account that clients here use already is this process' own now. Another process may have moved it on meanwhile.
 async fn take_up(state: &State, account: &Account) -> Result<(), store::Error> {
+    elsewhere::look_up_devices(state, account).await?;
     if let Some(stored) = state.store.account_by_id(account.account_id).await? {
         account.set_main_device(stored.main_device);
         if stored.pos > account.pos() {

@@ -24,6 +24,13 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 
 const CONNECT: Duration = Duration::from_secs(10);
 
+/// A machine that is gone without a word is noticed within fifteen seconds: where nothing is said, by asking after it, and
+/// where something was said, because nobody confirms to have got it.
+const KEEPALIVE: Duration = Duration::from_secs(5);
+const KEEPALIVE_PAUSE: Duration = Duration::from_secs(3);
+const KEEPALIVE_TRIES: u32 = 3;
+const UNHEARD: Duration = Duration::from_secs(14);
+
 /// Ordinary calls answer within seconds or not at all.
 const ORDINARY: Duration = Duration::from_mins(1);
 
@@ -46,6 +53,8 @@ pub(crate) struct Client {
     base_url: String,
     /// Who counts what is asked, if anybody does.
     metrics: Option<Metrics>,
+    /// In bytes.
+    largest_reply: usize,
 }
 
 /// Who an access token belongs to.
@@ -79,8 +88,8 @@ pub(crate) struct SyncQuery {
 }
 
 impl Client {
-    /// Builds a client. Nothing is dialled yet.
-    pub(crate) fn new(address: &Address) -> Result<Self, Error> {
+    /// Builds a client that takes no reply of more than `largest_reply` bytes. Nothing is dialled yet.
+    pub(crate) fn new(address: &Address, largest_reply: usize) -> Result<Self, Error> {
         let builder = reqwest::Client::builder()
             .tls_backend_preconfigured(client_config()?)
             .http1_only()
@@ -89,14 +98,17 @@ impl Client {
             // The operator named the server; a proxy in the environment is meant for other programs.
             .no_proxy()
             .connect_timeout(CONNECT)
-            .tcp_keepalive(Duration::from_secs(30))
+            .tcp_keepalive(KEEPALIVE)
+            .tcp_keepalive_interval(KEEPALIVE_PAUSE)
+            .tcp_keepalive_retries(KEEPALIVE_TRIES)
+            .tcp_user_timeout(UNHEARD)
             .user_agent(concat!("syncv3/", env!("CARGO_PKG_VERSION")));
         let builder = match address {
             Address::Url(_) => builder,
             Address::Unix(path) => builder.unix_socket(path.clone()),
         };
         let base_url = address.base_url().to_owned();
-        Ok(Self { http: builder.build()?, base_url, metrics: None })
+        Ok(Self { http: builder.build()?, base_url, largest_reply, metrics: None })
     }
 
     /// The same, with what it asks counted.
@@ -112,7 +124,7 @@ impl Client {
         serde_json::from_slice(&body).map_err(|_| Error::InvalidBody)
     }
 
-    /// `GET /_matrix/client/v3/sync`. A body of any size comes back as it was sent.
+    /// `GET /_matrix/client/v3/sync`. The body comes back as it was sent.
     pub(crate) async fn sync(
         &self,
         token: &AccessToken,
@@ -253,7 +265,7 @@ impl Client {
             request = request.header(AUTHORIZATION, token.to_header()?);
         }
         let answer = timeout(patience, request.send()).await.map_err(|_| Error::Timeout)??;
-        let outcome = response::read(answer).await;
+        let outcome = response::read(answer, self.largest_reply).await;
         outcome.map_err(|error| match token {
             Some(token) => error.without(token.expose()),
             None => error,
@@ -300,7 +312,7 @@ mod tests {
     use super::*;
 
     fn client(address: &str) -> Client {
-        Client::new(&Address::parse(address).expect("the test's address is good"))
+        Client::new(&Address::parse(address).expect("the test's address is good"), 1024)
             .expect("a client can be built")
     }
 

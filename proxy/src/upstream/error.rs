@@ -49,6 +49,12 @@ pub enum Error {
     /// Success, with a body that begins as JSON and does not end so.
     #[error("the homeserver's answer breaks off")]
     BrokenBody,
+    /// Success, with a body that is longer than the operator lets one be.
+    #[error("the homeserver's answer is longer than {largest} bytes")]
+    TooLarge {
+        /// How long it may be.
+        largest: usize,
+    },
     /// Something of ours or the client's that cannot be put into a request unchanged. It was not sent.
     #[error("the {what} cannot be sent to the homeserver")]
     Unsendable {
@@ -91,6 +97,7 @@ impl Error {
             }
             Self::InvalidBody => Self::InvalidBody,
             Self::BrokenBody => Self::BrokenBody,
+            Self::TooLarge { largest } => Self::TooLarge { largest: *largest },
             Self::Unsendable { what } => Self::Unsendable { what },
         }
     }
@@ -129,12 +136,17 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Transport(_) | Self::Timeout | Self::Status { .. } => true,
-            Self::InvalidBody | Self::BrokenBody => true,
+            Self::InvalidBody | Self::BrokenBody | Self::TooLarge { .. } => true,
             Self::Matrix { status, errcode, .. } => {
                 *status == 429 || *status >= 500 || (*status == 404 && errcode == "M_UNRECOGNIZED")
             }
             Self::Unsendable { .. } => false,
         }
+    }
+
+    /// The answer came and is of no use: a smaller question may have a better one.
+    pub(crate) fn is_unreadable(&self) -> bool {
+        matches!(self, Self::BrokenBody | Self::TooLarge { .. })
     }
 
     /// How long the homeserver asked to be left alone, if it did.

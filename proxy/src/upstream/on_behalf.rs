@@ -25,6 +25,18 @@ impl OnBehalfOf {
         }
     }
 
+    /// Its address and the name of its program, for another process to poll with.
+    pub(crate) fn texts(&self) -> (Option<String>, Option<String>) {
+        let text = |value: &Option<HeaderValue>| Some(value.as_ref()?.to_str().ok()?.to_owned());
+        (text(&self.forwarded_for), text(&self.user_agent))
+    }
+
+    /// What [`OnBehalfOf::texts`] gave in another process.
+    pub(crate) fn told(forwarded_for: Option<&str>, user_agent: Option<&str>) -> Self {
+        let value = |text: Option<&str>| HeaderValue::from_str(text?).ok();
+        Self { forwarded_for: value(forwarded_for), user_agent: value(user_agent) }
+    }
+
     /// The headers that say so to the homeserver.
     pub(super) fn headers(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
         let forwarded_for = self.forwarded_for.clone().map(|value| (Peer::FORWARDED_FOR, value));
@@ -47,5 +59,8 @@ mod tests {
         assert_eq!(told[USER_AGENT], "Element");
         assert_eq!(told[Peer::FORWARDED_FOR], "192.0.2.7, 127.0.0.1");
         assert_eq!(OnBehalfOf::default().headers().count(), 0);
+        let client = OnBehalfOf::of(&headers, peer);
+        let (address, program) = client.texts();
+        assert_eq!(OnBehalfOf::told(address.as_deref(), program.as_deref()), client);
     }
 }

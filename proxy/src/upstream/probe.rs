@@ -7,6 +7,9 @@ use serde::Deserialize;
 
 use super::{Address, Client, Error};
 
+/// What a probe asks for is short, in bytes.
+const LARGEST_REPLY: usize = 1024 * 1024;
+
 /// What answers under an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
@@ -23,7 +26,7 @@ struct Ping {
 
 /// Asks what answers under an address. Fails if it is no homeserver that speaks the client API, and no proxy either.
 pub async fn probe(address: &Address) -> Result<Probe, Error> {
-    let client = Client::new(address)?;
+    let client = Client::new(address, LARGEST_REPLY)?;
     let ping = client.get_open("/_syncv3/ping").await;
     let is_syncv3 = match ping {
         Ok(body) => {

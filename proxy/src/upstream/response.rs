@@ -1,7 +1,7 @@
 //! Reads the homeserver's answers: a success's body as bytes, anything else as an [`Error`].
 //!
 //! Neighbours: `client` alone. It must not parse a success: a body may be hundreds of megabytes, and its consumer reads
-//! it anyway.
+//! it anyway. How many it may be is the operator's to say.
 
 use std::time::Duration;
 
@@ -19,11 +19,22 @@ const STALL: Duration = Duration::from_mins(1);
 /// No server tells us to come back later than this; what says so is a broken header.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(1);
 
-/// Reads the whole answer. Success is a JSON object; its size has no limit.
-pub(super) async fn read(mut response: reqwest::Response) -> Result<Bytes, Error> {
+/// The longest body of a refusal that is read: an error object, or a page of a reverse proxy that nobody looks at.
+const LARGEST_REFUSAL: usize = 1024 * 1024;
+
+/// Reads the whole answer. Success is a JSON object of at most `largest` bytes, after decompression: what is longer is not
+/// kept in memory for a moment longer than it takes to notice.
+pub(super) async fn read(mut response: reqwest::Response, largest: usize) -> Result<Bytes, Error> {
     let status = response.status();
+    let largest = if status.is_success() { largest } else { largest.min(LARGEST_REFUSAL) };
     let mut body = BytesMut::new();
     while let Some(chunk) = timeout(STALL, response.chunk()).await.map_err(|_| Error::Timeout)?? {
+        if chunk.len() > largest.saturating_sub(body.len()) {
+            if status.is_success() {
+                return Err(Error::TooLarge { largest });
+            }
+            return Err(refusal(status.as_u16(), response.headers(), Bytes::new()));
+        }
         body.extend_from_slice(&chunk);
     }
     let body = body.freeze();

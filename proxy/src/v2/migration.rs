@@ -73,7 +73,7 @@ pub(super) async fn answer(
 ) -> Result<Option<Response<Body>>, Error> {
     let (account, device) = (&requester.account, &requester.device);
     // As late a place as can be: what lies behind it comes with the next answer.
-    account.poll_afresh(device).await;
+    account.poll_afresh(state, device).await;
     // What the homeserver says from now on covers everything up to here.
     let pos = account.pos();
     let reply = match state.upstream.sync_with(&requester.access_token, &asked(query)).await {
@@ -83,7 +83,7 @@ pub(super) async fn answer(
     };
     tracing::info!(user_id = %account.user_id, since, "a client comes over from the homeserver");
     // And the stream covers what the homeserver said.
-    account.poll_afresh(device).await;
+    account.poll_afresh(state, device).await;
     let later = state.store.event_ids_after(account.account_id, pos).await?;
     let later: HashSet<String> = later.into_iter().collect();
 

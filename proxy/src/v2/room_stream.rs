@@ -98,6 +98,7 @@ impl RoomStream {
                 if self.sender.send(Ok(std::mem::take(&mut out).into())).await.is_err() {
                     return Ok(());
                 }
+                store::mark::reached("v2", "in_stream");
             }
             for (room_id, entry) in archived {
                 if std::mem::replace(&mut any_room, true) {

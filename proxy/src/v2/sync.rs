@@ -68,7 +68,8 @@ pub(crate) async fn handle(
     }
     auth::poll_for(state, &requester, Some((request.set_presence, deadline)));
     let filter = filters::resolve(state, &requester, request.filter.as_deref()).await?;
-    state.accounts.ensure_ready(state, &requester, started + FIRST_POLL).await?;
+    let ready = || state.accounts.ensure_ready(state, &requester, started + FIRST_POLL);
+    patiently(deadline + DATABASE_GRACE, ready).await?;
     if requester.is_revoked() {
         return Err(last_word(state, access_token).await);
     }
@@ -308,7 +309,7 @@ impl Sync<'_> {
     /// An initial answer never waits, and is streamed: memory does not grow with the account.
     async fn initial(&self, standing: Standing) -> Result<Response<Body>, Error> {
         let account_id = self.requester.account.account_id;
-        self.requester.account.upkeep.tended().await;
+        self.requester.account.upkeep_is_tended(self.state, &self.requester.device).await;
         self.requester.device.sends_settle().await;
         let pos = self.requester.account.pos();
         let filter = &self.wishes.filter;

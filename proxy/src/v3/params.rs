@@ -17,6 +17,9 @@ use crate::{account::PresenceWish, error::Error};
 /// The one key whose value is merged and not replaced.
 const PAGINATION: &str = "p";
 
+/// What the parameters of a session may take as they are stored, in bytes: every change of them is kept for a while.
+const MOST_BYTES: usize = 256 * 1024;
+
 /// The stream that others can follow.
 const ROOM_LIST: &str = "room_list";
 
@@ -70,7 +73,16 @@ impl Request {
             request.wanted.push(Wanted { stream: *stream, subscription });
         }
         request.has_a_room_list_to_follow()?;
+        request.can_be_kept(stored)?;
         Ok(request)
+    }
+
+    /// Parameters that have been kept already may stay as they are.
+    fn can_be_kept(&self, stored: &Params) -> Result<(), Error> {
+        if self.params != *stored && self.params.to_stored().len() > MOST_BYTES {
+            return Err(Error::ParamsTooLarge { most: MOST_BYTES });
+        }
+        Ok(())
     }
 
     fn has_a_room_list_to_follow(&self) -> Result<(), Error> {

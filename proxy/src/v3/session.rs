@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use store::{InboxSeq, NewSet, SessionId};
+use store::{InboxSeq, Keep, NewSet, Position, SessionId};
 
 use super::{
     params::{Params, Request},
@@ -16,11 +16,9 @@ use super::{
 use crate::{auth::Requester, clock::now_ms, error::Error, state::State};
 
 /// How many tokens back the sets of rooms are kept, of those tokens that brought a set: of an older one nothing is left
-/// to go on from.
-const KEPT_SETS: i64 = 32;
-
-/// How many changes of parameters back they are kept, likewise.
-const KEPT_PARAMS: i32 = 32;
+/// to go on from. And how many changes of parameters back they are kept, likewise. A session takes no more than a MiB for
+/// both: where they are large, fewer are kept.
+const KEPT: Keep = Keep { turns: 32, bytes: 512 * 1024 };
 
 /// How exactly it is known when a session was last used, in milliseconds. Which of a device's sessions was used last is
 /// known exactly.
@@ -95,7 +93,7 @@ impl Session {
         let params = Params::from_stored(&session.params)?;
         let session = Self::of(Some(stored), params, token.places);
         let delivered = session.delivered().unwrap_or(InboxSeq(0));
-        let pos = requester.account.pos();
+        let pos = session.reaches().unwrap_or(Position(0));
         state.accounts.catch_up(&state.store, requester, pos, delivered).await?;
         if delivered > requester.device.inbox_seq() {
             // The token is of a time that a restored database knows nothing of.
@@ -171,6 +169,11 @@ impl Session {
         });
     }
 
+    /// The furthest position of the account stream that replies up to the token told of.
+    fn reaches(&self) -> Option<Position> {
+        STREAMS.iter().filter_map(|stream| stream.reaches(self.places.get(stream.number())?)).max()
+    }
+
     /// The last to-device message that replies up to the token delivered.
     fn delivered(&self) -> Option<InboxSeq> {
         STREAMS
@@ -228,7 +231,7 @@ impl Session {
                     stored.session_id,
                     stored.params_id,
                     &self.params.to_stored(),
-                    KEPT_PARAMS,
+                    KEPT,
                 )
                 .await?
                 .ok_or(Error::UnknownSyncSession)?;
@@ -265,8 +268,7 @@ impl Session {
             let sets: Vec<NewSet<'_>> = self.new_sets.iter().map(NewRoomSet::row).collect();
             let pages = self.pages.iter().filter(|id| self.sets.get(**id).is_some());
             let named: Vec<&[u8]> = placed.iter().chain(pages).map(SetId::as_bytes).collect();
-            let kept =
-                state.store.put_session_sets(account_id, session_id, &sets, &named, KEPT_SETS);
+            let kept = state.store.put_session_sets(account_id, session_id, &sets, &named, KEPT);
             if !kept.await? {
                 return Err(Error::UnknownSyncSession);
             }

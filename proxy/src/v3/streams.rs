@@ -18,7 +18,7 @@ mod typing;
 
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
-use store::{InboxSeq, RoomNid};
+use store::{InboxSeq, Position, RoomNid};
 
 use super::{
     fields::Fields,
@@ -87,6 +87,11 @@ pub(crate) trait Stream: Sync {
     /// has left them meanwhile: to be told so.
     fn told(&self, _place: &[u8], _sets: &Sets) -> Result<Vec<RoomNid>, Error> {
         Ok(Vec::new())
+    }
+
+    /// The position of the account stream that `place` names, if it names one. Whoever answers must know it.
+    fn reaches(&self, _place: &[u8]) -> Option<Position> {
+        None
     }
 
     /// What a client that goes on from `place` has got out of the device's inbox.

@@ -94,7 +94,7 @@ pub(super) async fn fill(
             return Ok(());
         }
     };
-    requester.account.poll_afresh(&requester.device).await;
+    requester.account.poll_afresh(state, &requester.device).await;
     let later = state.store.event_ids_after(requester.account.account_id, now).await?;
     let later: HashSet<String> = later.into_iter().collect();
     let mut told = read(&reply, view.timeline);

@@ -121,6 +121,17 @@ impl Membership {
         self.notices.recv().await
     }
 
+    /// What was told before this call and has not been taken yet. Postgres hands a session what was committed before the
+    /// session's own question together with the answer to that; so whoever asks has heard everything.
+    pub async fn notices_so_far(&mut self) -> Result<Vec<String>, Error> {
+        self.query("-- membership::notices_so_far\nSELECT 1 AS heard", &[]).await?;
+        let mut notices = Vec::new();
+        while let Ok(told) = self.notices.try_recv() {
+            notices.push(told);
+        }
+        Ok(notices)
+    }
+
     /// Leaves for good: its accounts are vacant at once.
     pub async fn leave(self) -> Result<(), Error> {
         self.query(

@@ -153,15 +153,14 @@ impl Store {
         self.query(
             "bodies::unmark",
             "-- bodies::unmark (used)
-            UPDATE event_bodies b
+            UPDATE event_bodies
             SET unused_since = NULL
-            FROM (
+            WHERE body_id = ANY(ARRAY(
                 SELECT body_id
                 FROM event_bodies
                 WHERE unused_since IS NOT NULL AND body_id >= $2 AND body_id <= $3 AND body_id = ANY($1)
                 FOR NO KEY UPDATE SKIP LOCKED
-            ) marked
-            WHERE b.body_id = marked.body_id",
+            ))",
             &[&used, first, last],
         )
         .await?;
@@ -173,15 +172,19 @@ impl Store {
         let marked = tx
             .execute(
                 "-- bodies::mark
-                UPDATE event_bodies b
+                UPDATE event_bodies
                 SET unused_since = $2
-                FROM (
-                    SELECT body_id
-                    FROM event_bodies
-                    WHERE body_id = ANY($1) AND unused_since IS NULL
-                    FOR NO KEY UPDATE SKIP LOCKED
-                ) unused
-                WHERE b.body_id = unused.body_id",
+                WHERE body_id = ANY(ARRAY(
+                    SELECT l.body_id
+                    FROM UNNEST($1::BIGINT[]) AS t (body_id)
+                    CROSS JOIN LATERAL (
+                        SELECT body_id
+                        FROM event_bodies
+                        WHERE body_id = t.body_id AND unused_since IS NULL
+                        LIMIT 1
+                        FOR NO KEY UPDATE SKIP LOCKED
+                    ) l
+                ))",
                 &[&unused, &now],
             )
             .await?;
@@ -196,14 +199,18 @@ impl Store {
         let removed = tx
             .execute(
                 "-- bodies::remove
-                DELETE FROM event_bodies b
-                USING (
-                    SELECT body_id
-                    FROM event_bodies
-                    WHERE body_id = ANY($1) AND unused_since <= $2
-                    FOR UPDATE SKIP LOCKED
-                ) unused
-                WHERE b.body_id = unused.body_id",
+                DELETE FROM event_bodies
+                WHERE body_id = ANY(ARRAY(
+                    SELECT l.body_id
+                    FROM UNNEST($1::BIGINT[]) AS t (body_id)
+                    CROSS JOIN LATERAL (
+                        SELECT body_id
+                        FROM event_bodies
+                        WHERE body_id = t.body_id AND unused_since <= $2
+                        LIMIT 1
+                        FOR UPDATE SKIP LOCKED
+                    ) l
+                ))",
                 &[&unused, &marked_by],
             )
             .await?;
@@ -223,7 +230,9 @@ impl Store {
                     "-- bodies::sweep_redactions
                     WITH page AS MATERIALIZED (
                         SELECT r.ctid AS id, r.event_id, r.room_nid, r.unused_since,
-                            NOT EXISTS (SELECT 1 FROM event_bodies b WHERE b.event_id = r.event_id) AS unused
+                            (
+                                SELECT b.body_id FROM event_bodies b WHERE b.event_id = r.event_id LIMIT 1
+                            ) IS NULL AS unused
                         FROM redactions r
                         WHERE (r.event_id, r.room_nid) > ($1, $2)
                         ORDER BY r.event_id, r.room_nid

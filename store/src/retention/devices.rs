@@ -48,10 +48,11 @@ impl Store {
                 "-- retention::expire_inbox
                 DELETE FROM device_inbox
                 WHERE account_id = $1
-                    AND ctid = ANY(ARRAY(
-                        SELECT o.id
+                    AND device_nid = $2
+                    AND seq = ANY(ARRAY(
+                        SELECT o.seq
                         FROM (
-                            SELECT ctid AS id, stored_at
+                            SELECT seq, stored_at
                             FROM device_inbox
                             WHERE account_id = $1 AND device_nid = $2
                             ORDER BY seq
@@ -97,7 +98,7 @@ impl Store {
                     ),
                     gone AS (
                         DELETE FROM transaction_ids
-                        WHERE account_id = $1
+                        WHERE account_id IS NOT DISTINCT FROM $1
                             AND ctid = ANY(ARRAY(SELECT id FROM page WHERE stored_at <= $4))
                         RETURNING 1
                     )

@@ -6,6 +6,9 @@
 //! - the changes of the state from there on: they lead from the head back to the start of the oldest timeline;
 //! - the last poll that mentioned the room, which says where it was listed then.
 //!
+//! Rows go by where they lie (`ctid`), as many as were found. The account is asked for once more, because a place is a place of
+//! one partition; and not by `=`, lest Postgres goes through all of its rows for that.
+//!
 //! So whatever was among the newest events of a room when the horizon passed stays where it is until another horizon
 //! has passed: the `prev_batch` of an answer that is not older than that finds its place, and the events around it.
 
@@ -25,7 +28,7 @@ macro_rules! below_border {
             DELETE FROM ",
             $table,
             "
-            WHERE account_id = $1
+            WHERE account_id IS NOT DISTINCT FROM $1
                 AND ctid = ANY(ARRAY(
                     SELECT k.id
                     FROM UNNEST($2::BIGINT[], $3::BIGINT[]) AS t (room_nid, keep_from)
@@ -77,13 +80,12 @@ impl Store {
                 "-- history::device_lists
                 DELETE FROM device_list_changes
                 WHERE account_id = $1
-                    AND ctid = ANY(ARRAY(
-                        SELECT ctid
-                        FROM device_list_changes
-                        WHERE account_id = $1 AND pos <= $2
-                        ORDER BY pos
-                        LIMIT $3
-                    ))",
+                    AND pos <= (
+                        SELECT MAX(pos)
+                        FROM (
+                            SELECT pos FROM device_list_changes WHERE account_id = $1 AND pos <= $2 ORDER BY pos LIMIT $3
+                        ) oldest
+                    )",
                 &[account_id, until],
                 pace,
             )
@@ -93,7 +95,7 @@ impl Store {
                 "history::scans",
                 "-- history::scans
                 DELETE FROM redaction_scans
-                WHERE account_id = $1
+                WHERE account_id IS NOT DISTINCT FROM $1
                     AND ctid = ANY(ARRAY(
                         SELECT ctid
                         FROM redaction_scans
@@ -113,13 +115,12 @@ impl Store {
                 "-- history::polls
                 DELETE FROM polls
                 WHERE account_id = $1
-                    AND ctid = ANY(ARRAY(
-                        SELECT ctid
-                        FROM polls
-                        WHERE account_id = $1 AND pos < $2
-                        ORDER BY pos
-                        LIMIT $3
-                    ))",
+                    AND pos <= (
+                        SELECT MAX(pos)
+                        FROM (
+                            SELECT pos FROM polls WHERE account_id = $1 AND pos < $2 ORDER BY pos LIMIT $3
+                        ) oldest
+                    )",
                 &[account_id, until],
                 pace,
             )
@@ -210,7 +211,7 @@ impl Store {
                 "history::updates",
                 "-- history::updates
                 DELETE FROM room_updates
-                WHERE account_id = $1
+                WHERE account_id IS NOT DISTINCT FROM $1
                     AND ctid = ANY(ARRAY(
                         SELECT k.id
                         FROM UNNEST($2::BIGINT[], $3::BIGINT[]) AS t (room_nid, keep_from)

@@ -13,6 +13,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::Client;
+use crate::proxy::replicas;
 use crate::wait::{PATIENCE, look_away};
 use crate::{authority, schema, secrets};
 
@@ -321,7 +322,7 @@ pub(super) fn transaction_id() -> String {
 }
 
 /// A new connection pool. Each client has its own: a pool must not outlive the runtime of the test that made it.
-pub(super) fn http_client() -> reqwest::Client {
+pub fn http_client() -> reqwest::Client {
     static CRYPTOGRAPHY: Once = Once::new();
     CRYPTOGRAPHY.call_once(|| {
         // An error says that a provider is installed already, which is as good.
@@ -337,5 +338,7 @@ pub(super) fn http_client_trusting(roots: &Path) -> reqwest::Client {
 
 fn builder() -> reqwest::ClientBuilder {
     // Longer than any long poll of the tests, so that a request that hangs for ever fails its test and not the whole run.
-    reqwest::Client::builder().no_proxy().timeout(Duration::from_mins(2))
+    let builder = reqwest::Client::builder().no_proxy().timeout(Duration::from_mins(2));
+    // Several processes behind one address: each request is to meet another one.
+    if replicas() > 1 { builder.pool_max_idle_per_host(0) } else { builder }
 }

@@ -124,3 +124,13 @@ pub(super) fn broken_off(bytes: &Bytes) -> Body {
         stream::iter([Ok(Frame::data(half)), Err(io::Error::other("scripted to break off"))]);
     StreamBody::new(frames).boxed_unsync()
 }
+
+/// An object of about so many bytes, made while it is sent.
+pub(super) fn huge(length: usize) -> Body {
+    const PIECE: usize = 64 * 1024;
+    let padding = Bytes::from(vec![b'x'; PIECE]);
+    let pieces = std::iter::repeat_n(padding, length.div_ceil(PIECE));
+    let (open, close) = (Bytes::from_static(br#"{"padding":""#), Bytes::from_static(br#""}"#));
+    let pieces = std::iter::once(open).chain(pieces).chain(std::iter::once(close));
+    StreamBody::new(stream::iter(pieces.map(|piece| Ok(Frame::data(piece))))).boxed_unsync()
+}

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-/// One way to fail.
+/// One way to fail. As the weather ([`super::ScriptedHomeserver::weather`]) it lasts, and holds for every endpoint.
 #[derive(Debug, Clone)]
 pub enum Fault {
     /// Never answers.
@@ -17,4 +17,8 @@ pub enum Fault {
     Html,
     /// Answers correctly, but in many small pieces.
     Drip,
+    /// Asks to be left alone for so many seconds.
+    TooMany(u64),
+    /// Answers 200 with JSON of about so many bytes, of which the last closes it.
+    Huge(usize),
 }

@@ -1,5 +1,6 @@
 //! What arrived, as it came over the wire.
 
+use std::collections::HashMap;
 use std::sync::Mutex;
 
 use bytes::Bytes;
@@ -22,7 +23,24 @@ pub struct Seen {
 
 /// Everything that arrived, in order.
 #[derive(Debug, Default)]
-pub(super) struct Log(Mutex<Vec<Seen>>);
+pub(super) struct Log(Mutex<Vec<Seen>>, Mutex<HashMap<String, Syncs>>);
+
+/// The syncs of one token.
+#[derive(Debug, Default)]
+struct Syncs {
+    under_way: usize,
+    most: usize,
+}
+
+/// A sync, while it is under way.
+pub(super) struct UnderWay<'a>(&'a Log, String);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let mut syncs = self.0.1.lock().unwrap();
+        syncs.get_mut(&self.1).unwrap().under_way -= 1;
+    }
+}
 
 impl Seen {
     /// The values of a header, joined as HTTP allows.
@@ -45,6 +63,20 @@ impl Seen {
 }
 
 impl Log {
+    /// A sync with this token is under way until what this gives is dropped.
+    pub(super) fn begin_sync(&self, token: &str) -> UnderWay<'_> {
+        let mut all = self.1.lock().unwrap();
+        let syncs = all.entry(token.to_owned()).or_default();
+        syncs.under_way += 1;
+        syncs.most = syncs.most.max(syncs.under_way);
+        UnderWay(self, token.to_owned())
+    }
+
+    /// How many syncs of one token were ever under way at once.
+    pub(super) fn most_syncs_at_once(&self) -> usize {
+        self.1.lock().unwrap().values().map(|syncs| syncs.most).max().unwrap_or(0)
+    }
+
     pub(super) fn add(&self, seen: Seen) {
         self.0.lock().unwrap().push(seen);
     }

@@ -1,13 +1,14 @@
 //! What the homeserver has been told to do.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 use tokio::sync::watch;
 
 use super::body::{Canned, Gate};
 use super::fault::Fault;
+use super::ledger::Ledger;
 use crate::secrets;
 
 /// The script. Tests add to it while the homeserver plays.
@@ -32,6 +33,8 @@ struct Lines {
     faults: VecDeque<Fault>,
     paths: Vec<(String, Canned)>,
     held_by: Option<watch::Receiver<bool>>,
+    weather: Option<Fault>,
+    ledger: Option<Arc<Ledger>>,
 }
 
 impl Default for Script {
@@ -63,6 +66,22 @@ impl Script {
 
     pub(super) fn faults_left(&self) -> usize {
         self.lines.lock().unwrap().faults.len()
+    }
+
+    pub(super) fn set_weather(&self, weather: Option<Fault>) {
+        self.change(|lines| lines.weather = weather);
+    }
+
+    pub(super) fn weather(&self) -> Option<Fault> {
+        self.lines.lock().unwrap().weather.clone()
+    }
+
+    pub(super) fn keep_books(&self, ledger: Arc<Ledger>) {
+        self.change(|lines| lines.ledger = Some(ledger));
+    }
+
+    pub(super) fn ledger(&self) -> Option<Arc<Ledger>> {
+        self.lines.lock().unwrap().ledger.clone()
     }
 
     pub(super) fn hold_syncs(&self) -> Gate {

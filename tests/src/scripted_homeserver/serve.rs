@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
+use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -19,8 +19,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use super::body::{Body, broken_off, dripping, pass, whole};
+use super::body::{Body, broken_off, dripping, huge, pass, whole};
 use super::fault::Fault;
+use super::ledger::{ROOMS, Told, state};
 use super::log::{Log, Seen};
 use super::nothing_new;
 use super::script::{Script, Token};
@@ -70,7 +71,14 @@ async fn answer(request: Request<Incoming>, script: &Script, log: &Log) -> Respo
         body_length,
         body_digest,
     };
-    log.add(seen.clone());
+    if script.ledger().is_none() {
+        log.add(seen.clone());
+    }
+    if let Some(fault) = script.weather()
+        && let Some(response) = weather(fault, script).await
+    {
+        return response;
+    }
 
     if let Some(canned) = script.canned(&seen.target) {
         let mut response = Response::builder().status(canned.status);
@@ -100,13 +108,105 @@ async fn answer(request: Request<Incoming>, script: &Script, log: &Log) -> Respo
     if path.ends_with("/account/whoami") {
         return reply(200, &json!({"user_id": user_id, "device_id": device_id, "is_guest": false}));
     }
+    if let Some(response) = from_books(&seen, path, &user_id, &device_id, script).await {
+        return response;
+    }
     if path.ends_with("/sync") {
-        return sync(&seen, script, bearer.unwrap_or_default()).await;
+        let token = bearer.unwrap_or_default();
+        // Whoever hangs up ends this as well.
+        let _under_way = log.begin_sync(token);
+        return sync(&seen, script, token).await;
     }
     if path.ends_with("/members") {
         return reply(200, &json!({"chunk": []}));
     }
     reply(404, &json!({"errcode": "M_UNRECOGNIZED", "error": "not in the script"}))
+}
+
+/// What a request meets while a fault lasts; `None` where it is answered all the same.
+async fn weather(fault: Fault, script: &Script) -> Option<Response<Body>> {
+    match fault {
+        Fault::Hang => {
+            let mut changes = script.changes();
+            while matches!(script.weather(), Some(Fault::Hang)) {
+                changes.changed().await.ok();
+            }
+            // What hung is not answered any more, as by a server that was restarted for it.
+            Some(torn(b"{}"))
+        }
+        Fault::Status(status, body) => Some(reply(status, &body)),
+        Fault::TruncatedJson => {
+            Some(whole_reply(200, "application/json", Bytes::from_static(br#"{"next_batch":"s"#)))
+        }
+        Fault::BreakOff => Some(torn(br#"{"next_batch":"s1_1"}"#)),
+        Fault::Html => Some(whole_reply(200, "text/html", "<html>It works!</html>".into())),
+        Fault::Drip => None,
+        Fault::TooMany(seconds) => Some(too_many(seconds)),
+        Fault::Huge(length) => Some(too_long(length)),
+    }
+}
+
+/// From the books, if there are any.
+async fn from_books(
+    seen: &Seen,
+    path: &str,
+    user_id: &str,
+    device_id: &str,
+    script: &Script,
+) -> Option<Response<Body>> {
+    let ledger = script.ledger()?;
+    let room_id = ROOMS.into_iter().find(|room_id| {
+        let encoded = room_id.replace('!', "%21").replace(':', "%3A");
+        path.contains(room_id) || path.contains(&encoded)
+    });
+    match (path.rsplit('/').next()?, room_id) {
+        ("messages", Some(room_id)) => return Some(reply(200, &ledger.messages(room_id, seen))),
+        ("members", Some(room_id)) => {
+            return Some(reply(200, &json!({"chunk": state(room_id, user_id)[1..]})));
+        }
+        ("joined_rooms", _) => return Some(reply(200, &json!({"joined_rooms": ROOMS}))),
+        ("changes", _) => return Some(reply(200, &json!({"changed": [], "left": []}))),
+        ("sync", _) => {}
+        _ => return None,
+    }
+    let timeout = seen.parameter("timeout").and_then(|timeout| timeout.parse().ok()).unwrap_or(0);
+    let over = tokio::time::Instant::now() + Duration::from_millis(timeout);
+    let mut changes = ledger.changes();
+    loop {
+        changes.borrow_and_update();
+        match ledger.sync(user_id, device_id, seen) {
+            Told::News(news) => return Some(reply(200, &news)),
+            Told::Refused => {
+                let refusal = json!({"errcode": "M_UNKNOWN", "error": "Invalid stream token"});
+                return Some(reply(400, &refusal));
+            }
+            Told::Nothing(idle) => {
+                if tokio::time::timeout_at(over, changes.changed()).await.is_err() {
+                    return Some(reply(200, &idle));
+                }
+            }
+        }
+    }
+}
+
+/// Announces a body, sends half of it and closes the connection.
+fn torn(body: &'static [u8]) -> Response<Body> {
+    let response = Response::builder().header(CONTENT_LENGTH, body.len());
+    response
+        .header(CONTENT_TYPE, "application/json")
+        .body(broken_off(&Bytes::from_static(body)))
+        .unwrap()
+}
+
+fn too_many(seconds: u64) -> Response<Body> {
+    let refusal = json!({"errcode": "M_LIMIT_EXCEEDED", "error": "slow down", "retry_after_ms": seconds * 1_000});
+    let mut response = reply(429, &refusal);
+    response.headers_mut().insert(RETRY_AFTER, seconds.into());
+    response
+}
+
+fn too_long(length: usize) -> Response<Body> {
+    Response::builder().header(CONTENT_TYPE, "application/json").body(huge(length)).unwrap()
 }
 
 /// Answers as the first fault says, or from the script; where that has nothing yet, waits for more script.
@@ -119,6 +219,8 @@ async fn sync(seen: &Seen, script: &Script, token: &str) -> Response<Body> {
         None => {}
         Some(Fault::Hang) => return std::future::pending().await,
         Some(Fault::Status(status, body)) => return reply(status, &body),
+        Some(Fault::TooMany(seconds)) => return too_many(seconds),
+        Some(Fault::Huge(length)) => return too_long(length),
         Some(Fault::Html) => return whole_reply(200, "text/html", "<html>It works!</html>".into()),
         Some(Fault::TruncatedJson) => {
             let text = scripted_or_idle(script, since.as_deref());

@@ -15,6 +15,7 @@ mod actions;
 mod compare;
 mod device;
 mod filters;
+mod folding;
 mod model;
 mod proof;
 mod reference;

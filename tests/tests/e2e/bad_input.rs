@@ -5,6 +5,7 @@ use tests::client::Client;
 use tests::lab::shared_postgres;
 use tests::matchers::numbers;
 use tests::paths;
+use tests::postgres::Database;
 use tests::proxy::Proxy;
 use tests::scripted_homeserver::{Fault, ScriptedHomeserver, first_sync, with_to_device};
 use tests::session::Session;
@@ -255,6 +256,11 @@ impl Bench {
         let reply = session.ask(json!({"to_device": {"limit": 1}})).await;
         assert_eq!(numbers(&reply["to_device"]), [0]);
         Self { homeserver, proxy, session }
+    }
+
+    /// What the proxy stores.
+    pub(crate) const fn database(&self) -> &Database {
+        self.proxy.database()
     }
 
     /// All messages are still there, and the limit is still one.

@@ -1,5 +1,6 @@
 //! Several devices of a user: who is polled for, and when not.
 
+use std::collections::HashSet;
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -87,6 +88,49 @@ async fn c1_an_account_that_nobody_uses_for_long_is_not_polled_and_catches_up() 
     let reply = hers.next().await;
     assert_eq!(messages(&reply, ROOM), ["two"]);
     assert_eq!(numbers(&reply["to_device"]), [1]);
+}
+
+/// Whatever stands in between may cut off what takes long: in the end nobody is asked to wait.
+#[tokio::test]
+async fn an_inbox_that_cannot_be_read_is_asked_for_otherwise_and_loses_nothing() {
+    let postgres = shared_postgres().await;
+    let homeserver = ScriptedHomeserver::start().await;
+    let proxy = Proxy::start(&homeserver.url(), &postgres.database().await).await;
+    let alice = homeserver.device(&proxy.url(), "@alice:scripted", "PHONE");
+    let laptop = homeserver.device(&proxy.url(), "@alice:scripted", "LAPTOP");
+    homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["one"]));
+    alice.v2().next().await;
+    let mut chain = laptop.v2();
+    chain.next().await;
+    is_polled(&homeserver, &laptop, "s1").await;
+
+    let broken = r#"{"next_batch":"s2","to_device":{"events":[{]}}"#;
+    homeserver.on_sync_raw(Some("s1"), broken.to_owned());
+    let holds = || -> Vec<u64> {
+        let asked = homeserver.seen_at("/sync");
+        asked
+            .iter()
+            .filter(|seen| is_by(seen, &laptop) && seen.since().as_deref() == Some("s1"))
+            .map(|seen| seen.parameter("timeout").unwrap().parse().unwrap())
+            .collect()
+    };
+    eventually("a poll that is not held", async || {
+        holds().last().is_some_and(|hold| *hold < 1_000).then_some(())
+    })
+    .await;
+    let (mut held, different) = (holds(), holds().into_iter().collect::<HashSet<_>>().len());
+    held.pop();
+    assert!(held.len() >= 3, "the same is asked for a few times: {held:?}");
+    assert_eq!(different, held.len() + 1, "never quite the same: {held:?}");
+
+    homeserver.on_sync(Some("s1"), &with_to_device(nothing_new("s2"), &[1]));
+    let to_device = chain
+        .until("the message", |reply| {
+            let numbers = numbers(&reply["to_device"]);
+            (!numbers.is_empty()).then_some(numbers)
+        })
+        .await;
+    assert_eq!(to_device, [1]);
 }
 
 /// A client that uses the homeserver's own sliding sync gets its to-device messages there: we take none from it.

@@ -8,6 +8,7 @@
 
 mod access;
 mod account_data;
+mod admin;
 mod bad_input;
 mod client_limits;
 mod cold_start;
@@ -36,6 +37,7 @@ mod readiness;
 mod real_client;
 mod receipts;
 mod redactions;
+mod replicas;
 mod restart;
 mod retention;
 mod room;

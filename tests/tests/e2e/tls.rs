@@ -82,7 +82,7 @@ async fn serving_tls(homeserver: &ScriptedHomeserver, with: &Certificate) -> Pro
 async fn before(homeserver: &ScriptedHomeserver, trusted: &Authority) -> (Proxy, Client) {
     let postgres = shared_postgres().await;
     let proxy = Proxy::prepare(&homeserver.url(), &postgres.database().await, &[])
-        .on_a_machine_that_trusts(trusted.roots());
+        .on_a_machine_that_trusts(&trusted.roots());
     proxy.start_again().await;
     let alice = homeserver.device(&proxy.url(), "@alice:scripted", "PHONE");
     (proxy, alice)

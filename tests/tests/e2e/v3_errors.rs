@@ -12,6 +12,7 @@
 //! | a value that cannot be | `each_parameter_out_of_range_is_refused_by_name`; `timeout`: `bad_input::a_value_out_of_range_is_refused_by_name` |
 //! | a room that the user is not in | `access`; among others: `one_foreign_room_is_enough_to_be_refused` |
 //! | the body is too large | `bad_input::a_body_that_is_too_large_is_refused` |
+//! | the session's parameters would take too much | `parameters_that_take_too_much_are_refused_and_change_nothing` |
 //! | the homeserver is away, nothing stored | `bad_input::c10_an_upstream_out_of_reach_is_an_error_until_there_is_something_stored` |
 //! | the homeserver is away, members asked for | `members_that_cannot_be_fetched_are_a_502_and_change_nothing` |
 //! | 504 instead of 502 | only as a unit of `proxy::error`: the proxy gives the homeserver a minute |
@@ -146,6 +147,37 @@ async fn what_the_description_allows_is_taken() {
             assert_eq!(reply.status, 200, "{body}: {}", reply.body_text());
         }
     }
+}
+
+#[tokio::test]
+async fn parameters_that_take_too_much_are_refused_and_change_nothing() {
+    let bench = Bench::set_up().await;
+    let of_size = |bytes: usize| json!({"to_device": {"limit": 50}, "room_list": {"state_events": [["x".repeat(bytes), ""]]}});
+    let reply = bench.session.request(&of_size(300_000)).send().await;
+    names(&reply.refused(413, "M_TOO_LARGE"), "262144 bytes");
+    let body = of_size(300_000);
+    let reply = bench.session.client.v3_sync(&body).send().await;
+    names(&reply.refused(413, "M_TOO_LARGE"), "262144 bytes");
+    bench.nothing_has_changed().await;
+}
+
+/// However a client changes its parameters, its session takes no more than a MiB.
+#[tokio::test]
+async fn a_session_never_takes_much() {
+    let bench = Bench::set_up().await;
+    let mut session = bench.session.clone();
+    let mut before = session.clone();
+    for n in 0..8 {
+        let padding = "x".repeat(200_000 + n);
+        before = session.clone();
+        session.ask(json!({"room_list": {"state_events": [[padding, ""]]}})).await;
+    }
+    let sizes = "SELECT SUM(OCTET_LENGTH(params))::BIGINT FROM session_params";
+    let kept = bench.database().count(sizes).await;
+    assert!((400_000..=512 * 1024).contains(&kept), "{kept}");
+    session.ask(json!({})).await;
+    before.lose(json!({})).await;
+    bench.session.request(&json!({})).send().await.refused(400, "M_UNKNOWN_SYNC_SESSION");
 }
 
 #[tokio::test]

@@ -74,6 +74,11 @@ async fn the_latest_token_of_each_device_main_devices_first() {
     let latest = store.latest_tokens(&[alice, bob]).await.unwrap();
     let hashes: Vec<&[u8]> = latest.iter().map(|token| &token.token_hash[..]).collect();
     assert_eq!(hashes, [b"laptop", &b"phone-new"[..], b"tablet-b"]);
+    for (device, expected) in [(phone, &b"phone-new"[..]), (tablet, b"tablet-b")] {
+        let latest = store.latest_token_of(device).await.unwrap().unwrap();
+        assert_eq!((latest.device_nid, &latest.token_hash[..]), (device, expected));
+    }
+    assert!(store.latest_token_of(DeviceNid(4711)).await.unwrap().is_none());
 }
 
 #[tokio::test]

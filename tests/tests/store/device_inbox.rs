@@ -1,5 +1,7 @@
 //! The inbox of a device: in order, and kept until everybody who lives has acknowledged.
 
+mod story;
+
 use store::{AccountId, DeviceNid, InboxSeq, SessionId, Store};
 
 use crate::database::fresh_store;

@@ -10,6 +10,7 @@
 
 mod access_tokens;
 mod accounts;
+mod admin;
 mod concurrency;
 mod database;
 mod device_inbox;
@@ -29,6 +30,7 @@ mod rooms;
 mod session_sets;
 mod sessions;
 mod sizes;
+mod standings;
 mod state;
 mod timelines;
 mod upkeep;

@@ -19,7 +19,7 @@ const GROWING: &[(&str, &[&str])] = &[
     ("account_rooms", &["room_nid", "section"]),
     ("device_inbox", &["device_nid"]),
     ("device_list_changes", &["pos"]),
-    ("event_bodies", &["body_id", "event_id"]),
+    ("event_bodies", &["body_id", "event_id", "redacted_by"]),
     ("event_copies", &["event_id"]),
     ("polls", &["pos"]),
     ("presence", &["pos", "user_id"]),
@@ -37,14 +37,18 @@ const GROWING: &[(&str, &[&str])] = &[
     ("transaction_ids", &["device_nid"]),
 ];
 
-/// Statements that may read all rooms of the account: what is asked is a list of them, or, where Postgres cannot know that
-/// few have changed, as good as one.
+/// Statements that may read all rooms of the account, or all sessions: what is asked is a list of them, or, where Postgres
+/// cannot know that few have changed, as good as one.
 const LISTS: &[(&str, &str)] = &[
     ("room_heads::joined_rooms", "account_rooms"),
     ("room_heads::rooms_in", "account_rooms"),
     ("room_heads::changed_rooms", "account_rooms"),
     ("room_lists::room_list", "account_rooms"),
+    ("admin::session_statuses", "sessions"),
 ];
+
+/// Statements that may read all that there is of one room, of what is else looked up more narrowly.
+const ROOMS: &[(&str, &str)] = &[("history::copies", "event_copies")];
 
 /// Statements that may not even read all that there is of one room.
 const NARROW: &[(&str, &str, &str)] =
@@ -80,7 +84,9 @@ fn fault(statement: &str, scan: &Scan) -> Option<String> {
     let (table, columns) = GROWING.iter().find(|(table, _)| *table == scan.table)?;
     let whole_account =
         LISTS.contains(&(statement, table)) && scan.condition.contains("account_id");
-    let narrowed = whole_account || columns.iter().any(|column| scan.condition.contains(column));
+    let whole_room = ROOMS.contains(&(statement, table)) && scan.condition.contains("room_nid");
+    let narrowed =
+        whole_account || whole_room || columns.iter().any(|column| scan.condition.contains(column));
     let narrower = NARROW
         .iter()
         .filter(|(of, on, _)| *of == statement && on == table)

@@ -183,6 +183,21 @@ async fn who_stands_down_stores_nothing() {
 }
 
 #[tokio::test]
+async fn who_asks_has_heard_everything_that_was_told_before() {
+    let fresh = Fresh::database().await;
+    let (one, two) = (&fresh.store, &fresh.store_of(2));
+    let (_first, mut second) = (join(one).await, join(two).await);
+    assert!(second.notices_so_far().await.unwrap().is_empty());
+    for round in 0..200 {
+        let told = [format!("{round} a"), format!("{round} b")];
+        one.notify(&told).await.unwrap();
+        // At once, and all of it.
+        assert_eq!(second.notices_so_far().await.unwrap(), told);
+    }
+    assert!(second.notices_so_far().await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn everybody_hears_what_is_told() {
     let fresh = Fresh::database().await;
     let (one, two) = (&fresh.store, &fresh.store_of(2));

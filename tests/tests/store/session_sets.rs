@@ -1,11 +1,11 @@
 //! Sets of rooms that belong to sessions: kept as long as one of the session's last tokens names them.
 
-use store::{AccountId, NewSet, SessionId, Store};
+use store::{AccountId, Keep, NewSet, SessionId, Store};
 
 use crate::database::{Fresh, fresh_store};
 
 /// How many tokens back sets are kept.
-const KEEP: i64 = 3;
+const KEEP: i32 = 3;
 
 const TOLD: i16 = 0;
 const PAGES: i16 = 1;
@@ -14,6 +14,7 @@ struct Kept {
     store: Store,
     account: AccountId,
     session: SessionId,
+    keep: Keep,
 }
 
 impl Kept {
@@ -21,7 +22,8 @@ impl Kept {
         let account = store.account("@alice:x").await.unwrap().account_id;
         let device = store.device(account, "PHONE").await.unwrap().device_nid;
         let made = store.create_session(account, device, b"{}", 1, 100).await.unwrap();
-        Self { store, account, session: made.session_id }
+        let keep = Keep { turns: KEEP, bytes: i64::MAX };
+        Self { store, account, session: made.session_id, keep }
     }
 
     /// A token that brings these sets and names those. Gives whether all are there.
@@ -35,7 +37,7 @@ impl Kept {
             })
             .collect();
         let names: Vec<&[u8]> = names.iter().map(|id| id.as_bytes()).collect();
-        let put = self.store.put_session_sets(self.account, self.session, &sets, &names, KEEP);
+        let put = self.store.put_session_sets(self.account, self.session, &sets, &names, self.keep);
         put.await.unwrap()
     }
 
@@ -99,6 +101,23 @@ async fn an_old_token_loses_its_set_and_the_latest_never_does() {
     }
     assert!(kept.of(&["quiet"]).await.is_empty());
     assert!(!kept.token(&[(TOLD, "x")], &["quiet", "x"]).await, "it cannot be named again");
+}
+
+#[tokio::test]
+async fn of_large_sets_fewer_are_kept_but_always_those_of_the_last_two_tokens() {
+    let kept = Kept::on(fresh_store().await).await;
+    // Names are as long as what is in them: ten bytes.
+    let kept = Kept { keep: Keep { turns: 32, bytes: 55 }, ..kept };
+    let names: Vec<String> = (0..9).map(|n| format!("a set of {n}")).collect();
+    for name in &names {
+        assert!(kept.token(&[(TOLD, name)], &[name]).await);
+    }
+    let all: Vec<&str> = names.iter().map(String::as_str).collect();
+    assert_eq!(kept.of(&all).await, all[4..]);
+
+    let kept = Kept { keep: Keep { turns: 32, bytes: 1 }, ..kept };
+    assert!(kept.token(&[(TOLD, "one more")], &["one more"]).await);
+    assert_eq!(kept.of(&[&all[..], &["one more"]].concat()).await, [all[8], "one more"]);
 }
 
 #[tokio::test]

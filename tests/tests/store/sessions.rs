@@ -2,13 +2,17 @@
 
 use std::collections::HashSet;
 
-use store::{AccountId, DeviceNid, InboxSeq, NewSession, SessionId, Store};
+use store::{AccountId, DeviceNid, InboxSeq, Keep, NewSession, SessionId, Store};
 
 use tests::wait::PATIENCE;
 use tokio::task::JoinSet;
 
 use crate::database::{Fresh, fresh_store};
 use crate::polls::{light, to_device};
+
+/// More than these tests need, and little.
+const KEEP: Keep = Keep { turns: 32, bytes: i64::MAX };
+const THREE: Keep = Keep { turns: 3, ..KEEP };
 
 async fn phone(store: &Store) -> (AccountId, DeviceNid) {
     let account = store.account("@alice:x").await.unwrap().account_id;
@@ -55,7 +59,7 @@ async fn the_same_parameters_keep_their_number() {
     let store = fresh_store().await;
     let (account, device, made) = session(&store).await;
     let put = async |from: i32, params: &[u8]| {
-        store.put_session_params(account, made.session_id, from, params, 32).await.unwrap()
+        store.put_session_params(account, made.session_id, from, params, KEEP).await.unwrap()
     };
     assert_eq!(put(1, b"first").await, Some(1));
     let second = put(1, b"second").await.unwrap();
@@ -65,7 +69,7 @@ async fn the_same_parameters_keep_their_number() {
     assert_eq!(put(second, b"first").await, Some(1));
     let found = store.session(account, device, made.session_id, second, 0).await.unwrap().unwrap();
     assert_eq!(&found.params[..], b"second");
-    let gone = store.put_session_params(account, SessionId(42), 1, b"x", 32).await.unwrap();
+    let gone = store.put_session_params(account, SessionId(42), 1, b"x", KEEP).await.unwrap();
     assert_eq!(gone, None);
     assert_eq!(put(99, b"x").await, None, "from a set that is not there");
 }
@@ -75,7 +79,8 @@ async fn parameters_go_when_they_were_not_used_for_long_and_their_number_is_not_
     let store = fresh_store().await;
     let (account, device, made) = session(&store).await;
     let put = async |from: i32, params: String| {
-        let put = store.put_session_params(account, made.session_id, from, params.as_bytes(), 3);
+        let put =
+            store.put_session_params(account, made.session_id, from, params.as_bytes(), THREE);
         put.await.unwrap()
     };
     let has = async |params_id: i32| {
@@ -115,13 +120,39 @@ async fn parameters_go_when_they_were_not_used_for_long_and_their_number_is_not_
 }
 
 #[tokio::test]
+async fn of_large_parameters_fewer_are_kept_but_always_those_of_the_last_change() {
+    let fresh = Fresh::database().await;
+    let (account, _, made) = session(&fresh.store).await;
+    let change = async |from: i32, params: String, bytes: i64| {
+        let keep = Keep { turns: 32, bytes };
+        let params = params.into_bytes();
+        let put = fresh.store.put_session_params(account, made.session_id, from, &params, keep);
+        put.await.unwrap()
+    };
+    let kept =
+        async || fresh.count("SELECT SUM(OCTET_LENGTH(params))::BIGINT FROM session_params").await;
+    let mut current = 1;
+    for n in 0..9 {
+        current = change(current, format!("{n:010}"), 55).await.unwrap();
+        assert!(kept().await <= 55);
+    }
+    assert_eq!(kept().await, 50, "as many as fit");
+    let before = current;
+    current = change(current, format!("{:0100}", 10), 55).await.unwrap();
+    assert_eq!(kept().await, 110, "where the change started, and where it led to");
+    assert_eq!(change(before, format!("{:0100}", 10), 55).await, Some(current), "asked again");
+}
+
+#[tokio::test]
 async fn many_at_once_get_one_number_for_one_set_of_parameters() {
     let fresh = Fresh::database().await;
     let (account, _, made) = session(&fresh.store).await;
     let put = |n: usize| {
         let store = fresh.store.clone();
         let params = [b'a', u8::try_from(n % 3).unwrap()];
-        async move { store.put_session_params(account, made.session_id, 1, &params, 32).await.unwrap() }
+        async move {
+            store.put_session_params(account, made.session_id, 1, &params, KEEP).await.unwrap()
+        }
     };
     let numbers = futures_util::future::join_all((0..12).map(put)).await;
     for (n, number) in numbers.iter().enumerate() {
@@ -233,7 +264,7 @@ async fn of_too_many_sessions_the_least_recently_used_go() {
                    WHERE NOT EXISTS (SELECT 1 FROM sessions s WHERE s.session_id = p.session_id)";
     assert_eq!(fresh.count(orphans).await, 0);
     // Whoever is on the way with a session that has just gone changes nothing, and is told so.
-    assert_eq!(store.put_session_params(account, two, 1, b"x", 32).await.unwrap(), None);
+    assert_eq!(store.put_session_params(account, two, 1, b"x", KEEP).await.unwrap(), None);
     store.touch_session(account, two, 103).await.unwrap();
     store.acknowledge_session(account, device, two, InboxSeq(9), 0).await.unwrap();
     assert!(!is_there(two).await);
@@ -288,8 +319,8 @@ async fn sessions_come_and_go_at_once_without_a_deadlock() {
                 let made = store.create_session(account, device, b"{}", now, MOST).await.unwrap();
                 let session = made.session_id;
                 let set = store::NewSet { set_id: b"set", purpose: 0, content: b"rooms" };
-                store.put_session_sets(account, session, &[set], &[], 4).await.unwrap();
-                store.put_session_params(account, session, 1, b"more", 4).await.unwrap();
+                store.put_session_sets(account, session, &[set], &[], THREE).await.unwrap();
+                store.put_session_params(account, session, 1, b"more", THREE).await.unwrap();
                 store.touch_session(account, session, now + 50).await.unwrap();
                 let seq = InboxSeq(round);
                 store.acknowledge_session(account, device, session, seq, 0).await.unwrap();

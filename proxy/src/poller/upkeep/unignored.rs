@@ -83,7 +83,7 @@ impl Poller {
             return Ok(());
         }
         // After a poll that began later, what is fetched and not stored is what was withheld.
-        if !self.account.fresh_main_poll(&self.device).await {
+        if !self.account.fresh_main_poll(&self.state, &self.device).await {
             return Err(Failure::Overtaken);
         }
         for _ in 0..MOST_OVERTAKEN {

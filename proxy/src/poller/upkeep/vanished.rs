@@ -41,7 +41,7 @@ impl Poller {
         if missing.is_empty() {
             return Ok(true);
         }
-        if !self.account.fresh_main_poll(&self.device).await {
+        if !self.account.fresh_main_poll(&self.state, &self.device).await {
             return Err(Failure::Overtaken);
         }
         let token = self.upstream_token().await?;

@@ -36,6 +36,21 @@ fn check_refused(bodies: &[Value], expected: &str) {
     assert_eq!(after(bodies), Err(expected.to_owned()));
 }
 
+#[test]
+fn no_more_is_kept_than_fits() {
+    let pairs = |bytes: usize| {
+        let state_events = json!([["x".repeat(bytes), ""]]);
+        json!({ "room_list": { "state_events": state_events } })
+    };
+    let refused = "the session's parameters take more than 262144 bytes";
+    assert!(after(&[pairs(MOST_BYTES - 4096)]).is_ok());
+    check_refused(&[pairs(MOST_BYTES)], refused);
+    // Each change is small enough, and all together are not.
+    let types = json!({ "room": { "room_id": ROOM, "types": ["y".repeat(8192)] } });
+    check_refused(&[pairs(MOST_BYTES - 4096), types.clone()], refused);
+    assert!(after(&[pairs(MOST_BYTES - 4096), json!({ "room_list": null }), types]).is_ok());
+}
+
 fn members(limit: u64, sort: &str, memberships: &[&str]) -> Value {
     json!({
         "room_id": ROOM,

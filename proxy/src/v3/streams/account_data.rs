@@ -49,6 +49,10 @@ impl Stream for AccountData {
         7
     }
 
+    fn reaches(&self, place: &[u8]) -> Option<Position> {
+        Place::decode(place).map(|place| place.pos)
+    }
+
     fn read(
         &self,
         fields: &Fields<'_>,

@@ -43,6 +43,10 @@ impl Stream for E2ee {
         10
     }
 
+    fn reaches(&self, place: &[u8]) -> Option<Position> {
+        Place::decode(place).map(|place| place.pos)
+    }
+
     fn is_fed_by(&self, source: Source) -> bool {
         matches!(source, Source::Account | Source::KeyCounts)
     }

@@ -45,6 +45,10 @@ impl Stream for Invites {
         6
     }
 
+    fn reaches(&self, place: &[u8]) -> Option<Position> {
+        Place::decode(place).map(|place| place.pos)
+    }
+
     fn read(
         &self,
         _fields: &Fields<'_>,

@@ -36,6 +36,10 @@ impl Stream for Presence {
         9
     }
 
+    fn reaches(&self, place: &[u8]) -> Option<Position> {
+        decode(place)
+    }
+
     fn read(
         &self,
         fields: &Fields<'_>,

@@ -12,7 +12,7 @@ mod write;
 
 use futures_util::{FutureExt, future::BoxFuture};
 use serde_json::{Map, Value};
-use store::RoomNid;
+use store::{Position, RoomNid};
 
 use self::{asked::Asked, place::Place};
 use super::{Answer, Stream, Subscription};
@@ -44,6 +44,10 @@ impl Stream for Room {
 
     fn number(&self) -> u64 {
         5
+    }
+
+    fn reaches(&self, place: &[u8]) -> Option<Position> {
+        Place::decode(place).map(|place| place.pos)
     }
 
     fn read(

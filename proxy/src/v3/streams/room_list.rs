@@ -22,6 +22,7 @@ mod wanted;
 
 use futures_util::{FutureExt, future::BoxFuture};
 use serde_json::{Map, Value};
+use store::Position;
 
 use self::{
     changes::{Outcome, Renewed},
@@ -55,6 +56,10 @@ impl Stream for RoomList {
 
     fn number(&self) -> u64 {
         NUMBER
+    }
+
+    fn reaches(&self, place: &[u8]) -> Option<Position> {
+        Place::decode(place).map(|place| place.pos)
     }
 
     fn read(

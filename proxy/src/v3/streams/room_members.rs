@@ -14,6 +14,7 @@ mod reply;
 
 use futures_util::{FutureExt, future::BoxFuture};
 use serde_json::{Map, Value, json};
+use store::Position;
 
 use self::{
     list::{List, Memberships, Sort},
@@ -67,6 +68,10 @@ impl Stream for RoomMembers {
 
     fn number(&self) -> u64 {
         NUMBER
+    }
+
+    fn reaches(&self, place: &[u8]) -> Option<Position> {
+        Place::decode(place).map(|place| place.pos)
     }
 
     fn read(

@@ -38,6 +38,10 @@ impl Stream for Typing {
         1
     }
 
+    fn reaches(&self, place: &[u8]) -> Option<Position> {
+        Place::decode(place).map(|place| place.typing_pos)
+    }
+
     fn read(
         &self,
         fields: &Fields<'_>,

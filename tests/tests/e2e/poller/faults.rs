@@ -140,9 +140,11 @@ async fn c10_a5_a_token_that_ends_is_answered_in_the_homeservers_words_and_a_new
         assert_eq!(refusal.await.json, words);
         assert_eq!(session.request(&json!({})).send().await.expect_status(401).json, words);
 
-        // The same device has a new token; the script makes the old name of it valid again, which is the same to the
-        // proxy. A locked account is unlocked.
-        homeserver.device("", &alice.user_id, &alice.device_id);
+        // The same device has a new token; a locked account is unlocked.
+        if words["errcode"] == "M_UNKNOWN_TOKEN" {
+            chain.client = alice.renewed();
+        }
+        homeserver.allow(&chain.client);
         homeserver.on_sync(Some("s1"), &messages_in(ROOM, "s2", &["while you were away"]));
         let reply =
             chain.until_reply("the message", |reply| !messages(reply, ROOM).is_empty()).await;
@@ -200,8 +202,9 @@ async fn b2_after_a_refresh_the_device_goes_on_where_it_was() {
     })
     .await;
 
-    // The same device has a new token; the script makes the old name of it valid again, which is the same to the proxy.
-    homeserver.device("", &alice.user_id, &alice.device_id);
+    // The same device has a new token.
+    chain.client = alice.renewed();
+    homeserver.allow(&chain.client);
     homeserver.on_sync(Some("s1"), &messages_in(ROOM, "s2", &["while you were away"]));
 
     let reply = chain.until_reply("the message", |reply| !messages(reply, ROOM).is_empty()).await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use store::{
-    AccountData, BodySweep, DeviceNid, Event, Horizon, InboxSeq, Pace, Place, Poll, Position,
+    AccountData, BodySweep, DeviceNid, Event, Horizon, InboxSeq, Keep, Pace, Place, Poll, Position,
     PresenceUpdate, RoomNid, RoomUpdate, Section, StateBlock, StateKeys, StateQuery,
     StateSelection, Store, TimelineQuery,
 };
@@ -20,6 +20,11 @@ const SOME: usize = 20;
 
 /// The statements without which the test would prove nothing.
 pub(super) const HOT: &[&str] = &[
+    "admin::account_status",
+    "admin::account_statuses",
+    "admin::device_statuses",
+    "admin::drop_session",
+    "admin::session_statuses",
     "account_rooms::write_account_rooms",
     "bodies::ids",
     "bodies::insert",
@@ -141,6 +146,7 @@ pub(super) async fn goes_on(store: &Store, rounds: usize) {
         redacts(&mut feed, round).await;
         lives_in_sessions(&feed, device, round).await;
         lets_go(&feed, round).await;
+        is_looked_at(&feed).await;
     }
 }
 
@@ -315,14 +321,26 @@ async fn reads_members(feed: &Feed, room_nid: RoomNid, pos: Position) {
     store.members_at(account, &wanted).await.unwrap();
 }
 
+/// By an operator.
+async fn is_looked_at(feed: &Feed) {
+    let (store, account) = (&feed.store, feed.account_id);
+    store.account_statuses("@alice", 9).await.unwrap();
+    store.account_status("@alice:x").await.unwrap();
+    store.device_statuses(account).await.unwrap();
+    let sessions = store.session_statuses(account, Some("PHONE")).await.unwrap();
+    let oldest = sessions.iter().find_map(|session| session.session_id).unwrap();
+    assert!(store.drop_session(account, oldest, 0).await.unwrap());
+}
+
 async fn lives_in_sessions(feed: &Feed, device: DeviceNid, round: usize) {
     let (store, account) = (&feed.store, feed.account_id);
     let session = store.create_session(account, device, b"{}", 1, 100).await.unwrap().session_id;
     let params = round.to_string();
-    store.put_session_params(account, session, 1, params.as_bytes(), 32).await.unwrap();
+    let keep = Keep { turns: 32, bytes: 1 << 20 };
+    store.put_session_params(account, session, 1, params.as_bytes(), keep).await.unwrap();
     store.session(account, device, session, 1, 0).await.unwrap();
     let set = store::NewSet { set_id: b"set", purpose: 0, content: b"rooms" };
-    store.put_session_sets(account, session, &[set], &[b"other"], 32).await.unwrap();
+    store.put_session_sets(account, session, &[set], &[b"other"], keep).await.unwrap();
     store.session_sets(account, session, &[b"set"], &[b"set"]).await.unwrap();
     store.touch_session(account, session, 2).await.unwrap();
     let seq = store.inbox(account, device, InboxSeq(0), 9).await.unwrap().messages[0].seq;

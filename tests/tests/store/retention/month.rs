@@ -27,6 +27,10 @@ struct User {
     phone: DeviceNid,
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a switch for developers, not a setting of the program"
+)]
 fn accounts_and_days() -> (i64, i64) {
     let Ok(asked) = std::env::var("TEST_MONTH") else { return (3, 35) };
     let (accounts, days) = asked.split_once(',').expect("TEST_MONTH is accounts,days");

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use store::{Event, Place, Position};
 
+use crate::redactions::REDACTION_RULES;
+
 /// Type and state key.
 pub(super) type Key = (String, String);
 
@@ -117,6 +119,22 @@ impl Model {
         for (_, state) in &mut self.steps[..unknown_until] {
             state.insert(key.clone(), event.clone());
         }
+    }
+
+    /// An event was redacted: it says no more, and said no more in the past.
+    pub(super) fn redact(&mut self, event_id: &str) {
+        let states = self.steps.iter_mut().flat_map(|(_, state)| state.values_mut());
+        let events = self.timeline.iter_mut().map(|(_, event)| event);
+        for event in states.chain(events).filter(|event| event.event_id == event_id) {
+            if let Some(pruned) = (REDACTION_RULES.prune)(None, &event.body) {
+                event.body = pruned;
+            }
+        }
+    }
+
+    /// Whether an event says no more.
+    pub(super) fn is_redacted(event: &Event) -> bool {
+        (REDACTION_RULES.prune)(None, &event.body).is_none()
     }
 
     /// The state after the last step.

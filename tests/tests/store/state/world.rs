@@ -31,6 +31,8 @@ struct Room {
     /// Where the account is now; `None` before its first join.
     standing: Option<Section>,
     joined_at: Position,
+    /// The last beginning was that of upstream's stream, and not a join.
+    began_anew: bool,
     /// The last hard cut.
     cut: Position,
     /// `None` before the first join.
@@ -45,6 +47,7 @@ impl World {
             history: BTreeMap::new(),
             standing: None,
             joined_at: Position(0),
+            began_anew: false,
             cut: Position(0),
             model: None,
         };
@@ -59,22 +62,37 @@ impl World {
 
     /// A poll that mentions some of the rooms.
     pub(crate) async fn poll(&mut self, feed: &mut Feed) {
+        let anew = self.pos > Position(0) && self.chance(1, 15);
         let mut told = Vec::new();
         let mut rooms = Vec::new();
         for number in 0..self.rooms.len() {
-            if self.chance(2, 3) {
-                let (update, story) = self.tell(number);
+            let joined = self.rooms[number].standing == Some(Section::Join);
+            if if anew { joined } else { self.chance(2, 3) } {
+                let (update, story) =
+                    if anew { self.begins_anew(number) } else { self.tell(number) };
                 rooms.push(update);
                 told.push((number, story));
             }
         }
-        let ingested = feed.store(&Poll { rooms, ..feed.next() }).await.unwrap();
+        let redacted = self.redacts(&mut rooms, &mut told);
+        let mut poll = Poll { rooms, ..feed.next() };
+        if anew {
+            // Upstream has refused its own position.
+            feed.store.forget_upstream_since(feed.account_id).await.unwrap();
+            poll.asked_since = None;
+        }
+        let ingested = feed.store(&poll).await.unwrap();
         if !told.is_empty() {
             self.pos = Position(self.pos.0 + 1);
         }
         assert_eq!(ingested.pos, self.pos);
         for (number, story) in told {
             self.rooms[number].hears(self.pos, story);
+        }
+        if let Some(event_id) = redacted {
+            self.rooms.iter_mut().filter_map(|room| room.model.as_mut()).for_each(|model| {
+                model.redact(&event_id);
+            });
         }
         for room in &mut self.rooms {
             room.history.insert(self.pos, room.truth.clone());
@@ -109,9 +127,8 @@ impl World {
 
     /// Mostly one since the last join; sometimes the list is from before.
     fn some_poll_of(&mut self, number: usize) -> Position {
-        let room = &self.rooms[number];
-        let from = room.joined_at.0;
-        let stale = self.chance(1, 4);
+        let from = self.rooms[number].joined_at.0;
+        let stale = !self.rooms[number].began_anew && self.chance(1, 4);
         let from = if stale { (from - 5).max(1) } else { from };
         Position(self.between(from, self.pos.0))
     }
@@ -133,10 +150,11 @@ impl World {
 impl Room {
     /// The model hears what the store was told.
     fn hears(&mut self, pos: Position, story: Told) {
-        let Told { section, joins, limited, state_after, block, timeline } = story;
+        let Told { section, joins, anew, limited, state_after, block, timeline } = story;
         self.standing = Some(section);
         if joins {
             self.joined_at = pos;
+            self.began_anew = anew;
         }
         if joins || limited {
             self.cut = pos;

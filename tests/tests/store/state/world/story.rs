@@ -2,15 +2,18 @@
 
 use store::{Event, RoomUpdate, Section, StateBlock};
 
-use super::super::model::{Key, State, is_member, key_of, member_key};
+use super::super::model::{Key, Model, State, is_member, key_of, member_key};
 use super::World;
-use crate::polls::{member, message, room, state};
+use crate::polls::{member, message, redaction, room, state};
 
 /// What the account is told of a room.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own that polls tell")]
 pub(super) struct Told {
     pub(super) section: Section,
     /// It comes (back) into the room.
     pub(super) joins: bool,
+    /// Upstream's stream begins anew: the room comes whole, without a join.
+    pub(super) anew: bool,
     pub(super) limited: bool,
     /// The block is the state after the timeline.
     pub(super) state_after: bool,
@@ -99,9 +102,85 @@ impl World {
         }
         let limited = self.chance(1, 2);
         self.rooms[number].truth = truth;
-        let told =
-            Told { section: Section::Join, joins: true, limited, state_after, block, timeline };
+        let told = Told {
+            section: Section::Join,
+            joins: true,
+            anew: false,
+            limited,
+            state_after,
+            block,
+            timeline,
+        };
         (told, join.event_id)
+    }
+
+    /// A poll without a since tells a room whole, members as far as they matter.
+    pub(super) fn begins_anew(&mut self, number: usize) -> (RoomUpdate, Told) {
+        let mut truth = self.rooms[number].truth.clone();
+        for _ in 0..self.between(0, 4) {
+            let event = self.happens();
+            truth.insert(key_of(&event).unwrap(), event);
+        }
+        let me = member_key(&self.me);
+        let start = truth.clone();
+        let timeline = self.plays(&mut truth);
+        let mut block = Vec::new();
+        for (key, event) in &start {
+            if !is_member(key) || *key == me || self.chance(1, 3) {
+                block.push(event.clone());
+            }
+        }
+        self.rooms[number].truth = truth;
+        let update = RoomUpdate {
+            limited: true,
+            state: StateBlock::BeforeTimeline(block.clone()),
+            timeline: timeline.clone(),
+            ..room(&self.rooms[number].room_id)
+        };
+        let section = Section::Join;
+        let told = Told {
+            section,
+            joins: true,
+            anew: true,
+            limited: true,
+            state_after: false,
+            block,
+            timeline,
+        };
+        (update, told)
+    }
+
+    /// Somebody redacts an event that was told before, and that no room's state is made of any more. Gives its ID.
+    pub(super) fn redacts(
+        &mut self,
+        rooms: &mut [RoomUpdate],
+        told: &mut [(usize, Told)],
+    ) -> Option<String> {
+        if told.is_empty() || !self.chance(1, 3) {
+            return None;
+        }
+        let (number, story) = told.first_mut()?;
+        let room = &self.rooms[*number];
+        let model = room.model.as_ref().filter(|_| !story.joins)?;
+        let stands = |id: &str| {
+            let states = [&room.truth, model.now()];
+            let block = story.block.iter().any(|event| event.event_id == id);
+            block || states.iter().any(|state| state.values().any(|event| event.event_id == id))
+        };
+        let past: Vec<String> = model
+            .timeline
+            .iter()
+            .map(|(_, event)| event)
+            .filter(|event| event.event_type != "m.room.member" && !Model::is_redacted(event))
+            .map(|event| event.event_id.clone())
+            .filter(|id| !stands(id))
+            .collect();
+        let (first, rest) = past.split_first()?;
+        let target = rest.last().unwrap_or(first).clone();
+        let event = self.new_event(|id| redaction(id, &target));
+        story.timeline.push(event.clone());
+        rooms[0].timeline.push(event);
+        Some(target)
     }
 
     /// Things happen while the account is in the room; perhaps it leaves at the end.
@@ -149,7 +228,7 @@ impl World {
         }
         self.rooms[number].truth = truth;
         let section = if leaves { Section::Leave } else { Section::Join };
-        Told { section, joins: false, limited, state_after, block, timeline }
+        Told { section, joins: false, anew: false, limited, state_after, block, timeline }
     }
 
     /// State resolution decides against some events of the timeline.

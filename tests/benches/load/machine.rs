@@ -1,0 +1,103 @@
+//! What the proxies and Postgres have cost so far, by the kernel's count and by Postgres' own.
+
+use std::fs;
+use std::time::Duration;
+
+use tests::postgres::{Database, Postgres};
+use tests::proxy::Proxy;
+use tokio_postgres::Client;
+
+/// The kernel's unit of processor time on Linux, whatever the machine.
+const MILLISECONDS_A_TICK: u64 = 10;
+
+/// Where costs are looked up.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    sql: Client,
+    postgres: u32,
+}
+
+/// Costs up to a moment, or between two.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Costs {
+    /// Transactions committed. Postgres counts them up to a second late.
+    pub(crate) commits: f64,
+    /// Bytes of write-ahead log.
+    pub(crate) wal: f64,
+    /// Seconds of processor time of the proxies.
+    pub(crate) proxy: f64,
+    /// And of all processes of Postgres.
+    pub(crate) postgres: f64,
+}
+
+impl Machine {
+    pub(crate) async fn of(postgres: &Postgres, database: &Database) -> Self {
+        Self { sql: database.connect().await.unwrap(), postgres: postgres.id() }
+    }
+
+    /// Everything up to now.
+    pub(crate) async fn look(&self, proxies: &[Proxy]) -> Costs {
+        let counted = "
+            SELECT
+                xact_commit::FLOAT8 AS commits,
+                pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::FLOAT8 AS wal
+            FROM pg_stat_database
+            WHERE datname = current_database()";
+        let row = self.sql.query_one(counted, &[]).await.unwrap();
+        Costs {
+            commits: row.get("commits"),
+            wal: row.get("wal"),
+            proxy: proxies.iter().map(|proxy| own_time(&stat(proxy.id()))).sum(),
+            postgres: self.postgres_time(),
+        }
+    }
+
+    /// The time of all that run, and of those that have ended.
+    fn postgres_time(&self) -> f64 {
+        let first = stat(self.postgres);
+        let children = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
+            let id: u32 = entry.file_name().to_str()?.parse().ok()?;
+            let fields = try_stat(id)?;
+            (fields[PARENT] == u64::from(self.postgres)).then(|| own_time(&fields))
+        });
+        own_time(&first) + ended_time(&first) + children.sum::<f64>()
+    }
+}
+
+impl Costs {
+    pub(crate) fn since(self, earlier: Self) -> Self {
+        Self {
+            commits: self.commits - earlier.commits,
+            wal: self.wal - earlier.wal,
+            proxy: self.proxy - earlier.proxy,
+            postgres: self.postgres - earlier.postgres,
+        }
+    }
+}
+
+// Places in /proc/<id>/stat behind the name of the program, see proc(5).
+const PARENT: usize = 1;
+const OWN: [usize; 2] = [11, 12];
+const ENDED: [usize; 2] = [13, 14];
+
+fn own_time(fields: &[u64]) -> f64 {
+    seconds(OWN.iter().map(|place| fields[*place]).sum())
+}
+
+fn ended_time(fields: &[u64]) -> f64 {
+    seconds(ENDED.iter().map(|place| fields[*place]).sum())
+}
+
+fn seconds(ticks: u64) -> f64 {
+    Duration::from_millis(ticks * MILLISECONDS_A_TICK).as_secs_f64()
+}
+
+fn stat(id: u32) -> Vec<u64> {
+    try_stat(id).expect("the process runs")
+}
+
+fn try_stat(id: u32) -> Option<Vec<u64>> {
+    let text = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    let (_name, rest) = text.rsplit_once(") ")?;
+    Some(rest.split(' ').map(|field| field.parse().unwrap_or(0)).collect())
+}

@@ -1,0 +1,30 @@
+//! Three processes on one database: no client can tell them from one.
+
+mod ending;
+mod keys;
+mod moving;
+mod polling;
+mod presence;
+mod writes;
+
+use tests::client::Client;
+use tests::lab::{Lab, shared_postgres};
+use tests::replicas::Replicas;
+use tests::scripted_homeserver::ScriptedHomeserver;
+
+/// How many there are.
+const COUNT: usize = 3;
+
+/// Three processes in front of Synapse.
+async fn replicas(lab: &Lab) -> Replicas {
+    Replicas::start(&lab.synapse.url(), &lab.postgres.database().await, COUNT).await
+}
+
+/// Three processes in front of a scripted homeserver, and Alice's phone.
+async fn scripted() -> (ScriptedHomeserver, Replicas, Client) {
+    let homeserver = ScriptedHomeserver::start().await;
+    let database = shared_postgres().await.database().await;
+    let replicas = Replicas::start(&homeserver.url(), &database, COUNT).await;
+    let alice = homeserver.device(&replicas.proxy(0).url(), "@alice:scripted", "PHONE");
+    (homeserver, replicas, alice)
+}

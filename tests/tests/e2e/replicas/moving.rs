@@ -1,0 +1,131 @@
+//! Clients that are at another replica with each request: nothing is lost, nothing doubled, nothing late.
+
+use serde_json::{Value, json};
+use tests::lab::Lab;
+use tests::matchers::{bodies, events, messages, numbers, typing};
+
+use super::{COUNT, replicas};
+
+const ROUNDS: u64 = 12;
+
+#[tokio::test]
+async fn a_v2_client_that_moves_with_each_request_misses_nothing_and_gets_nothing_twice() {
+    let lab = Lab::shared().await;
+    let (alice, bob, room) = lab.two_in_a_room().await;
+    let replicas = replicas(&lab).await;
+    let bob = lab.past_proxy(&bob);
+    let mut chain = replicas.at(0, &alice).v2();
+    chain.next().await;
+
+    let (mut texts, mut to_device) = (Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        bob.send(&room, &format!("text {round}")).await;
+        bob.send_to_device(&alice, "m.test", json!({"n": round})).await.ok();
+        let mut number = usize::try_from(round).unwrap();
+        while texts.len() as u64 <= round || to_device.len() as u64 <= round {
+            number += 1;
+            chain = chain.moved_to(&replicas.at(number, &alice));
+            let reply = chain.poll().await;
+            texts.extend(messages(&reply, &room).iter().map(|&text| text.to_owned()));
+            to_device.extend(numbers(&reply["to_device"]));
+            assert!(number < 100, "it does not come: {texts:?}, {to_device:?}");
+        }
+    }
+
+    let expected: Vec<String> = (0..ROUNDS).map(|round| format!("text {round}")).collect();
+    assert_eq!(texts, expected);
+    assert_eq!(to_device, (0..ROUNDS).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_v3_session_that_moves_with_each_request_misses_nothing_and_gets_nothing_twice() {
+    let lab = Lab::shared().await;
+    let (alice, bob, room) = lab.two_in_a_room().await;
+    let replicas = replicas(&lab).await;
+    let bob = lab.past_proxy(&bob);
+    let mut session = replicas.at(0, &alice).v3();
+    let first = json!({
+        "room": {"room_id": room, "timeline_limit": 10}, "to_device": {}, "receipts": {"room_id": room},
+        "room_list": {},
+    });
+    session.ask(first).await;
+
+    let (mut texts, mut to_device) = (Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        bob.send(&room, &format!("text {round}")).await;
+        bob.send_to_device(&alice, "m.test", json!({"n": round})).await.ok();
+        let mut number = usize::try_from(round).unwrap();
+        while texts.len() as u64 <= round || to_device.len() as u64 <= round {
+            number += 1;
+            session.client = replicas.at(number, &alice);
+            let reply = session.poll().await;
+            texts.extend(texts_in(&reply, &room));
+            to_device.extend(numbers(&reply["to_device"]));
+            assert!(number < 100, "it does not come: {texts:?}, {to_device:?}");
+        }
+    }
+
+    let expected: Vec<String> = (0..ROUNDS).map(|round| format!("text {round}")).collect();
+    assert_eq!(texts, expected);
+    assert_eq!(to_device, (0..ROUNDS).collect::<Vec<_>>());
+}
+
+/// A token that one replica gave out names what another may not have heard of yet: it looks.
+#[tokio::test]
+async fn what_a_token_of_another_replica_covers_does_not_come_again() {
+    let lab = Lab::shared().await;
+    let (alice, bob, room) = lab.two_in_a_room().await;
+    let replicas = replicas(&lab).await;
+    let mut chain = replicas.at(0, &alice).v2();
+    chain.next().await;
+    let holder = replicas.holder_of(&alice.user_id).await;
+
+    for round in 0..ROUNDS {
+        bob.send(&room, &format!("text {round}")).await;
+        chain = chain.moved_to(&replicas.at(holder, &alice));
+        chain.until("the text", |reply| (!messages(reply, &room).is_empty()).then_some(())).await;
+        for other in 1..COUNT {
+            let client = replicas.at(holder + other, &alice);
+            let reply = chain.clone().moved_to(&client).next().await;
+            assert!(messages(&reply, &room).is_empty(), "{reply:#}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_of_the_timeline_crosses_too() {
+    let lab = Lab::shared().await;
+    let (alice, bob, room) = lab.two_in_a_room().await;
+    let laptop = lab.second_device(&alice).await;
+    let replicas = replicas(&lab).await;
+    let bob = lab.past_proxy(&bob);
+    let mut chains = Vec::new();
+    for number in 0..COUNT {
+        let mut chain = replicas.at(number, &alice).v2();
+        chain.next().await;
+        chains.push(chain);
+    }
+    let event_id = bob.send(&room, "hello").await;
+
+    bob.starts_typing(&room).await;
+    for chain in &mut chains {
+        let types = |reply: &Value| typing(reply, &room).is_some_and(|users| !users.is_empty());
+        chain.until_reply("Bob to type", types).await;
+    }
+    bob.read(&room, &event_id).await.ok();
+    for chain in &mut chains {
+        let receipts = |reply: &Value| reply.to_string().contains("m.receipt");
+        chain.until_reply("a receipt", receipts).await;
+    }
+    lab.past_proxy(&laptop).set_account_data("org.test", &json!({"n": 1})).await.ok();
+    for chain in &mut chains {
+        let data = |reply: &Value| reply["account_data"].to_string().contains("org.test");
+        chain.until_reply("account data", data).await;
+    }
+}
+
+/// The texts that a v3 reply tells of a room.
+fn texts_in(reply: &Value, room: &str) -> Vec<String> {
+    let timeline = events(&reply["room"]["rooms"][room]["timeline"]);
+    bodies(&timeline).iter().map(|&text| text.to_owned()).collect()
+}

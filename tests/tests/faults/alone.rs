@@ -1,0 +1,93 @@
+//! Each fault of the storm's table alone, once: so each is shown to pass, whatever the storm draws.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tests::random::Random;
+use tests::wait::eventually;
+use tests::witness::Habits;
+
+use crate::storm::table::{FAULTS, fill_the_log};
+use crate::world::{Homeserver, World};
+
+/// How long each lasts.
+const LASTING: Duration = Duration::from_secs(2);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_fault_alone_passes_before_a_scripted_homeserver() {
+    each_alone("scripted, alone", Homeserver::scripted().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_fault_alone_passes_before_a_real_homeserver() {
+    each_alone("real, alone", Homeserver::real().await).await;
+}
+
+async fn each_alone(name: &'static str, homeserver: Homeserver) {
+    let mut world = World::begins(name, homeserver).await;
+    world.is_witnessed(Habits { vanishes: 0, replays: 20 }, 1).await;
+    let world = Arc::new(world);
+    world.speaks(Duration::from_millis(200), 1);
+    world.is_supervised();
+    let mut random = Random::seeded(1);
+    for fault in FAULTS.iter().filter(|fault| fault.can_befall(&world)) {
+        let chance = random.between(0, u64::MAX - 1);
+        let over = world.suffers(fault.befall(&world, LASTING, chance)).await;
+        let recovery = world.recovers(over, fault.name).await;
+        eprintln!("{name}: all is well {recovery:?} after {}", fault.name);
+    }
+    world.falls_silent().await;
+}
+
+/// While nothing can be written, what is stored can be read, or the answer is a 503; and it is over when there is room.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_disk_full_a_client_gets_what_is_stored_or_a_503() {
+    let mut world = World::begins("disk", Homeserver::scripted().await).await;
+    world.is_witnessed(Habits { vanishes: 0, replays: 0 }, 1).await;
+    let world = Arc::new(world);
+    let client = world.devices[0].on_new_connections();
+    let mut chain = client.v2();
+    chain.next().await;
+    world.speaks(Duration::from_millis(100), 1);
+    let ends = world.is_supervised();
+
+    let over = world
+        .suffers(async {
+            world.shim.fill_disk(true);
+            fill_the_log(&world).await;
+            let mut answered = 0;
+            // Whatever Postgres does about it: PANIC, restart, refuse to start.
+            while answered < 3 {
+                let status = chain.request().send().await.status;
+                assert!(status == 200 || status == 503, "{status}");
+                answered += 1;
+            }
+            world.shim.fill_disk(false);
+        })
+        .await;
+
+    world.recovers(over, "a full disk").await;
+    // Its log is on that disk, too: what cannot be logged is not logged.
+    let ends = ends.lock().unwrap().clone();
+    assert!(!ends.iter().any(|end| end.contains("the proxy")), "{ends:?}");
+    world.falls_silent().await;
+}
+
+/// A process that starts while the database comes and goes waits for it, instead of giving up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_outlives_a_database_that_comes_and_goes() {
+    let world = World::begins("start", Homeserver::scripted().await).await;
+    world.proxy.kill9();
+    world.proxy.start_blindly();
+    for _ in 0..20 {
+        world.to_postgres.cut();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    eventually("an answer", async || {
+        let asked = world.devices[0].v3_sync(&json!({"to_device": {}})).try_send().await.ok()?;
+        assert!(world.proxy.revive().is_none(), "the process ended\n{}", world.proxy.log_tail());
+        (asked.status == 200).then_some(())
+    })
+    .await;
+}

@@ -1,0 +1,147 @@
+//! The storm: faults of every kind at random, one or several at a time, while clients check every message.
+//!
+//! Its short form runs with all tests. `tests/run soak --minutes 60` is the long one. The first half of its time may end the
+//! process, too; in the second half one process lives through everything else, and must be as small at the end as it was
+//! when it had warmed up. The same seed brings the same faults in the same order.
+
+mod report;
+pub(crate) mod table;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use tests::random::Random;
+use tests::witness::Habits;
+
+use self::report::{Footprint, Report};
+use self::table::{FAULTS, Fault, Upon};
+use crate::world::{Homeserver, World};
+
+/// How long the short form lasts, in each world.
+const SHORT: Duration = Duration::from_secs(70);
+
+/// How much larger than after its warm-up the process may be: this, or a fifth.
+const MORE_MEMORY_KIB: u64 = 16 * 1_024;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storm_of_all_faults_loses_nothing_doubles_nothing_and_passes() {
+    let minutes = std::env::var_os("TEST_SOAK_MINUTES");
+    let minutes = minutes.and_then(|text| text.to_str()?.parse().ok());
+    let lasting = minutes.map_or(SHORT, Duration::from_mins);
+    let seed = std::env::var_os("TEST_SEED").and_then(|text| text.to_str()?.parse().ok());
+    let seed = seed.unwrap_or(5);
+    let (scripted, real) = tokio::join!(Homeserver::scripted(), Homeserver::real());
+    let (scripted, real) = tokio::join!(
+        storm("scripted", scripted, lasting, seed),
+        storm("real", real, lasting, seed + 1),
+    );
+    eprintln!("{scripted}\n{real}");
+}
+
+/// A storm in one world; gives its report.
+async fn storm(name: &'static str, homeserver: Homeserver, lasting: Duration, seed: u64) -> String {
+    let mut random = Random::seeded(seed);
+    let mut world = World::begins(name, homeserver).await;
+    world.is_witnessed(Habits { vanishes: 15, replays: 12 }, seed).await;
+    let world = Arc::new(world);
+    world.speaks(Duration::from_millis(300), seed);
+    let ends = world.is_supervised();
+    let mut report = Report { world: name.to_owned(), seed, ..Report::default() };
+
+    let began = Instant::now();
+    let patient = lasting > SHORT;
+    rounds(&world, &mut random, began + lasting / 2, true, &mut report).await;
+    // The process that lives from here on is a fresh one, and is warm when it has met faults for a while.
+    world.suffers(async { world.proxy.crash_and_restart().await }).await;
+    rounds(&world, &mut random, began + lasting * 11 / 20, false, &mut report).await;
+    rest(patient).await;
+    report.footprints.push(("start", Footprint::of(&world).await));
+    rounds(&world, &mut random, began + lasting * 3 / 4, false, &mut report).await;
+    report.footprints.push(("middle", Footprint::of(&world).await));
+    rounds(&world, &mut random, began + lasting, false, &mut report).await;
+    rest(patient).await;
+    world.recovers(Instant::now(), "everything").await;
+    report.footprints.push(("end", Footprint::of(&world).await));
+    report.lasted = began.elapsed();
+    for end in ends.lock().unwrap().drain(..) {
+        *report.ends.entry(end).or_default() += 1;
+    }
+    world.assert_no_violation();
+    let told = format!("{}\n{}", report.json(&world), report.table(&world));
+    world.falls_silent().await;
+    assert_small(&report, &told);
+    told
+}
+
+/// Rounds of one to three faults at a time, until it is time.
+async fn rounds(
+    world: &Arc<World>,
+    random: &mut Random,
+    until: Instant,
+    with_kills: bool,
+    report: &mut Report,
+) {
+    while Instant::now() < until {
+        let faults = choose(world, random, with_kills);
+        let names: Vec<&str> = faults.iter().map(|fault| fault.name).collect();
+        let names = names.join(" + ");
+        let running: Vec<_> = faults
+            .iter()
+            .map(|fault| {
+                let lasting = Duration::from_millis(random.between(300, 6_000));
+                fault.befall(world, lasting, random.between(0, u64::MAX - 1))
+            })
+            .collect();
+        eprintln!("{}: {names}", world.name);
+        let over = world.suffers(async { drop(join_all(running).await) }).await;
+        let recovery = world.recovers(over, &names).await;
+        report.rounds += 1;
+        for fault in faults {
+            let (times, longest) = report.faults.entry(fault.name).or_default();
+            *times += 1;
+            *longest = recovery.max(*longest);
+        }
+        if recovery > report.longest_recovery.0 {
+            report.longest_recovery = (recovery, names);
+        }
+        tokio::time::sleep(Duration::from_millis(random.between(0, 1_500))).await;
+    }
+}
+
+/// Mostly one, sometimes two or three; never two upon the same.
+fn choose(world: &World, random: &mut Random, with_kills: bool) -> Vec<Fault> {
+    let count = if random.one_in(3) { random.between(2, 3) } else { 1 };
+    let mut chosen: Vec<Fault> = Vec::new();
+    for _ in 0..count {
+        let possible: Vec<Fault> = FAULTS
+            .iter()
+            .copied()
+            .filter(|fault| fault.can_befall(world))
+            .filter(|fault| with_kills || fault.upon != Upon::Process)
+            .filter(|fault| chosen.iter().all(|one| one.upon != fault.upon))
+            .collect();
+        chosen.push(*random.pick(&possible));
+    }
+    chosen
+}
+
+/// The long form lets a minute pass in which nothing goes wrong, so that what is only late is not taken for lost.
+async fn rest(patient: bool) {
+    if patient {
+        tokio::time::sleep(Duration::from_mins(1)).await;
+    }
+}
+
+/// Nothing piles up while one process lives.
+#[track_caller]
+fn assert_small(report: &Report, told: &str) {
+    let at = |moment| report.footprints.iter().find(|(when, _)| *when == moment).unwrap().1;
+    let (start, end) = (at("start"), at("end"));
+    let most = start.memory_kib + MORE_MEMORY_KIB.max(start.memory_kib / 5);
+    assert!(end.memory_kib <= most, "the process has grown\n{told}");
+    assert!(end.files <= start.files + 30, "files are left open\n{told}");
+    assert!(end.connections <= 16, "more connections than the pool has\n{told}");
+    // Ghosts begin sessions, as many as a device may have.
+    assert!(end.sessions <= 3 + 20, "sessions pile up\n{told}");
+}
