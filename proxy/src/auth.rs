@@ -175,22 +175,36 @@ pub(crate) fn poll_for(
     poller::ensure(state, account, device);
 }
 
+/// What became of a stored token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Resumed {
+    /// Its device is polled from now on.
+    Begun,
+    /// It was already, or is another process' to poll for.
+    Running,
+    /// The secret does not open it.
+    Unreadable,
+}
+
 /// Goes on polling for the device of a stored token, as before a restart: its client has used it, and
-/// polling is what upstream knows it for. `false` when the secret does not open it.
+/// polling is what upstream knows it for.
 pub(crate) async fn authenticate_stored(
     state: &Arc<State>,
     stored: &store::StoredToken,
-) -> Result<bool, store::Error> {
+) -> Result<Resumed, store::Error> {
     let Some(access_token) = state.sealer.open(&stored.token_hash, &stored.sealed) else {
-        return Ok(false);
+        return Ok(Resumed::Unreadable);
     };
     let (account, device) =
         state.accounts.load(&state.store, &stored.user_id, &stored.device_id).await?;
+    if account.lease() != Lease::Ours || device.has_poller() && device.has_token() {
+        return Ok(Resumed::Running);
+    }
     if !device.has_token() {
         device.use_token(&access_token);
     }
     poller::ensure(state, &account, &device);
-    Ok(true)
+    Ok(Resumed::Begun)
 }
 
 /// Polls for a device that a client uses at another replica, with the token that it came with there, or else with the
@@ -225,7 +239,10 @@ pub(crate) async fn poll_for_elsewhere(
         let stored = stored.filter(|stored| stored.device_nid == device_nid);
         let opened =
             stored.and_then(|stored| state.sealer.open(&stored.token_hash, &stored.sealed));
-        if let Some(token) = opened {
+        // Who polls next begins with the latest, which is not known here then.
+        if let Some(token) = opened
+            && account.lease() == Lease::Ours
+        {
             device.use_token(&token);
         }
     }

@@ -28,7 +28,7 @@ use tracing::Instrument;
 
 use crate::{
     account::{Account, Bootstrap, Device, Failure, Lease},
-    auth::{self, authenticate_stored},
+    auth::{self, Resumed, authenticate_stored},
     capabilities,
     clock::now_ms,
     error::causes,
@@ -95,8 +95,9 @@ pub(crate) async fn resume(state: &Arc<State>, accounts: &[AccountId]) {
             }
         };
         match resumed {
-            Ok(true) => tokio::time::sleep(backoff::spread(total)).await,
-            Ok(false) => tracing::warn!(
+            Ok(Resumed::Begun) => tokio::time::sleep(backoff::spread(total)).await,
+            Ok(Resumed::Running) => {}
+            Ok(Resumed::Unreadable) => tracing::warn!(
                 user_id = %token.user_id,
                 device_id = %token.device_id,
                 "a stored access token does not open with this secret: \
@@ -161,9 +162,8 @@ impl Poller {
         let mut logged_out = self.device.watch_logged_out();
         let mut lease = self.account.watch_lease();
         tokio::select! {
-            () = self.poll_forever() => {}
-            () = self.look_through_gaps() => {}
-            () = upkeep::keep_up(&self) => {}
+            // What ends it comes first: nothing more is begun once it is over.
+            biased;
             _ = shutting_down.wait_for(|down| *down) => {}
             _ = logged_out.wait_for(|gone| *gone) => tracing::info!("the device is logged out"),
             _ = lease.wait_for(|lease| *lease != Lease::Ours) => {
@@ -172,6 +172,9 @@ impl Poller {
                 // Whoever found the place still taken, because the lease came back at once, has left it at that.
                 ensure(&self.state, &self.account, &self.device);
             }
+            () = self.poll_forever() => {}
+            () = self.look_through_gaps() => {}
+            () = upkeep::keep_up(&self) => {}
         }
     }
 

@@ -18,7 +18,7 @@ mod sharing;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicI32, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -54,13 +54,19 @@ const REJOIN: Duration = Duration::from_millis(500);
 pub(crate) struct Replicas {
     /// How many others there are. Until it is known there may be one.
     others: AtomicUsize,
+    /// 0 before it joined for the first time.
+    last: AtomicI32,
     /// Until then nobody takes its accounts over; `None` while it has not joined.
     alive_until: watch::Sender<Option<Instant>>,
 }
 
 impl Default for Replicas {
     fn default() -> Self {
-        Self { others: AtomicUsize::new(1), alive_until: watch::Sender::new(None) }
+        Self {
+            others: AtomicUsize::new(1),
+            last: AtomicI32::new(0),
+            alive_until: watch::Sender::new(None),
+        }
     }
 }
 
@@ -68,6 +74,11 @@ impl Replicas {
     /// Whether no other replica lives: then there is nobody to tell anything.
     pub(crate) fn alone(&self) -> bool {
         self.others.load(Ordering::Acquire) == 0
+    }
+
+    /// Which replica this process was last: it has things to tell also when it polls for nobody any more.
+    fn last(&self) -> ReplicaId {
+        ReplicaId(self.last.load(Ordering::Acquire))
     }
 
     /// Another replica lives, or may do so.
@@ -144,7 +155,7 @@ async fn join(state: &Arc<State>, before: Option<ReplicaId>) -> Option<Membershi
         let began = Instant::now();
         let expiry = state.replicas.alive_until();
         let joined = tokio::select! {
-            joined = state.store.join(before, LIFETIME) => joined,
+            joined = timeout(LIFETIME, state.store.join(before, LIFETIME)) => joined,
             _ = shutting_down.wait_for(|down| *down) => return None,
             () = sleep_until(expiry.unwrap_or(began)), if expiry.is_some() => {
                 tracing::warn!("the database was away for too long: others may poll by now");
@@ -153,17 +164,19 @@ async fn join(state: &Arc<State>, before: Option<ReplicaId>) -> Option<Membershi
             }
         };
         match joined {
-            Ok((membership, adopted)) => {
+            Ok(Ok((membership, adopted))) => {
                 state.replicas.lives_until(Some(began + LIFETIME));
+                state.replicas.last.store(membership.replica().0, Ordering::Release);
                 sharing::keep_only(state, &adopted);
                 tracing::debug!(replica = %membership.replica(), adopted = adopted.len(), "joined");
                 tokio::spawn(sharing::poll_for(Arc::clone(state), adopted));
                 return Some(membership);
             }
-            Err(error) => {
+            Ok(Err(error)) => {
                 tracing::warn!(error = %causes(&error), "cannot join the replicas on this database yet");
                 sleep(REJOIN).await;
             }
+            Err(_) => tracing::warn!("the database takes too long to let this process join"),
         }
     }
 }

@@ -8,6 +8,7 @@ mod bodies;
 mod columns;
 mod ingest;
 mod state_plan;
+mod write_device;
 mod write_latest;
 mod write_rooms;
 

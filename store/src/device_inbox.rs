@@ -130,7 +130,7 @@ pub(crate) async fn purge(
                 FROM (
                     SELECT inbox_acked AS acked
                     FROM sessions
-                    WHERE device_nid = $2 AND last_used_at >= $3
+                    WHERE account_id = $1 AND device_nid = $2 AND last_used_at >= $3
                     UNION ALL
                     SELECT v2_acked
                     FROM devices

@@ -64,7 +64,8 @@ impl Store {
     }
 
     /// Claims an account that no live replica polls for, and gives the one that does; `None` if this process has not
-    /// joined, or the account is gone.
+    /// joined, or the account is gone. Waits for nobody: of a row that is locked, as by a process that died in the middle of
+    /// a transaction, it says what is known.
     pub async fn claim_account(&self, account_id: AccountId) -> Result<Option<ReplicaId>, Error> {
         let Some(own) = self.replica() else { return Ok(None) };
         let rows = self
@@ -73,14 +74,19 @@ impl Store {
                 "-- replicas::claim_account
                 UPDATE accounts
                 SET replica_id = $2
-                WHERE account_id = $1
-                    AND NOT EXISTS (
-                        SELECT 1
-                        FROM replicas r
-                        WHERE r.replica_id = accounts.replica_id
-                            AND r.replica_id <> $2
-                            AND r.alive_until > (extract(epoch FROM clock_timestamp()) * 1000)::BIGINT
-                    )
+                WHERE account_id = (
+                    SELECT a.account_id
+                    FROM accounts a
+                    WHERE a.account_id = $1
+                        AND NOT EXISTS (
+                            SELECT 1
+                            FROM replicas r
+                            WHERE r.replica_id = a.replica_id
+                                AND r.replica_id <> $2
+                                AND r.alive_until > (extract(epoch FROM clock_timestamp()) * 1000)::BIGINT
+                        )
+                    FOR UPDATE SKIP LOCKED
+                )
                 RETURNING replica_id",
                 &[&account_id.0, &own.0],
             )
@@ -129,13 +135,7 @@ impl Store {
                 &[&own.0, &dead, &most],
             )
             .await?;
-        Ok(rows
-            .iter()
-            .map(|row| Claimed {
-                account_id: AccountId(row.get("account_id")),
-                user_id: row.get("user_id"),
-            })
-            .collect())
+        Ok(rows.iter().map(claimed_of).collect())
     }
 
     /// Gives accounts up that this process polls for: whoever comes first has them.
@@ -181,6 +181,26 @@ impl Store {
         Ok(())
     }
 
+    /// Which accounts this process polls for, as the store has it.
+    pub async fn held_accounts(&self) -> Result<Vec<Claimed>, Error> {
+        let Some(own) = self.replica() else { return Ok(Vec::new()) };
+        let rows = self
+            .query(
+                "replicas::held_accounts",
+                "-- replicas::held_accounts
+                SELECT account_id, user_id FROM accounts WHERE replica_id = $1",
+                &[&own.0],
+            )
+            .await?;
+        Ok(rows.iter().map(claimed_of).collect())
+    }
+
+    /// Vacates accounts that were claimed while their claimer was leaving.
+    pub async fn vacate_orphans(&self) -> Result<(), Error> {
+        self.query("replicas::vacate_orphans", VACATE_ORPHANS, &[]).await?;
+        Ok(())
+    }
+
     /// Tells every replica, this one too, each of these texts: shorter than 8,000 bytes each.
     pub async fn notify(&self, payloads: &[String]) -> Result<(), Error> {
         self.query(
@@ -208,4 +228,20 @@ impl Store {
         let own = self.replica.get();
         Ok(rows.iter().map(|row| row.get("replica_id")).filter(|id| Some(*id) != own).collect())
     }
+}
+
+/// Waits for nobody: what is locked is looked at the next time.
+const VACATE_ORPHANS: &str = "-- replicas::vacate_orphans
+    UPDATE accounts
+    SET replica_id = NULL
+    WHERE account_id IN (
+        SELECT a.account_id
+        FROM accounts a
+        WHERE a.replica_id IS NOT NULL
+            AND NOT EXISTS (SELECT 1 FROM replicas r WHERE r.replica_id = a.replica_id)
+        FOR UPDATE SKIP LOCKED
+    )";
+
+fn claimed_of(row: &tokio_postgres::Row) -> Claimed {
+    Claimed { account_id: AccountId(row.get("account_id")), user_id: row.get("user_id") }
 }

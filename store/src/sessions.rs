@@ -72,13 +72,13 @@ impl Store {
             USING (
                 SELECT account_id, session_id
                 FROM sessions
-                WHERE device_nid = $1
+                WHERE account_id = $3 AND device_nid = $1
                 ORDER BY last_used_at DESC, session_id DESC
                 OFFSET $2
             ) superfluous
             WHERE sessions.account_id = superfluous.account_id
                 AND sessions.session_id = superfluous.session_id",
-            &[&device.0, &most.saturating_sub(1).max(0)],
+            &[&device.0, &most.saturating_sub(1).max(0), &account_id.0],
         )
         .await?;
         let row = tx
@@ -132,11 +132,12 @@ impl Store {
                 SELECT
                     s.inbox_acked,
                     s.last_used_at,
-                    NOT EXISTS (
-                        SELECT 1
+                    s.session_id = (
+                        SELECT o.session_id
                         FROM sessions o
-                        WHERE o.device_nid = $2
-                            AND (o.last_used_at, o.session_id) > (s.last_used_at, s.session_id)
+                        WHERE o.account_id = $1 AND o.device_nid = $2
+                        ORDER BY o.last_used_at DESC, o.session_id DESC
+                        LIMIT 1
                     ) AS is_latest,
                     p.params
                 FROM sessions s
@@ -305,8 +306,8 @@ impl Store {
             .execute(
                 "-- sessions::remove_expired_sessions_of
                 DELETE FROM sessions
-                WHERE device_nid = $1 AND last_used_at < $2",
-                &[&device.0, &live_since],
+                WHERE account_id = $3 AND device_nid = $1 AND last_used_at < $2",
+                &[&device.0, &live_since, &account_id.0],
             )
             .await?;
         purge(&tx, account_id, device, live_since).await?;

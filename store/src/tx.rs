@@ -22,6 +22,12 @@ pub(crate) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 /// What takes longer than this is told to the operator.
 const SLOW: Duration = Duration::from_secs(5);
 
+/// The server ends a transaction of a process that stands still, or of a machine that is gone: nobody else waits longer for
+/// the rows that it has locked.
+const BEGIN: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = 15000";
+const BEGIN_SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
+                              SET LOCAL idle_in_transaction_session_timeout = 15000";
+
 /// An open transaction. Ends with [`Tx::commit`].
 pub(crate) struct Tx {
     client: Option<Object>,
@@ -38,12 +44,12 @@ struct Operation {
 impl Store {
     /// Opens a read-write transaction (read committed).
     pub(crate) async fn tx(&self, name: &'static str) -> Result<Tx, Error> {
-        self.begin(name, "BEGIN").await
+        self.begin(name, BEGIN).await
     }
 
     /// Opens a read-only snapshot: every statement in it sees the same moment.
     pub(crate) async fn snapshot(&self, name: &'static str) -> Result<Tx, Error> {
-        self.begin(name, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await
+        self.begin(name, BEGIN_SNAPSHOT).await
     }
 
     /// Runs a single statement outside any transaction.

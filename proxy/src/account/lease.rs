@@ -49,6 +49,7 @@ impl Account {
         }
         // What polls elsewhere have stored is not known to cover anything here.
         self.has_written();
+        self.forget_failures();
         for device in self.devices() {
             device.change_hands();
             if lease != Lease::Ours {
@@ -56,6 +57,12 @@ impl Account {
                 device.stop_polling();
             }
         }
+    }
+
+    /// What whoever polled said of upstream's refusals is no longer known to be so: whoever polls now says it anew.
+    pub(crate) fn forget_failures(&self) {
+        self.refused(None);
+        self.first_poll_begins();
     }
 
     /// What the store says of the lease. Gives whether it is ours.

@@ -227,9 +227,12 @@ impl Accounts {
             for account in some {
                 match retained.get(&account.account_id) {
                     Some(pos) => account.retained(*pos),
-                    None => drop(self.by_user.remove_if(&account.user_id, |_, known| {
-                        known.account_id == account.account_id
-                    })),
+                    None => {
+                        self.by_id.remove(&account.account_id);
+                        self.by_user.remove_if(&account.user_id, |_, known| {
+                            known.account_id == account.account_id
+                        });
+                    }
                 }
                 account.drop_devices(&gone);
             }

@@ -40,7 +40,9 @@ impl Poller {
             Ok(None) => return Outcome::Refused,
             Err(error) => return outcome::of_store_failure(&error),
         };
-        if !self.account.hear_of_holder(&self.state.store, account.replica) {
+        // That it is this process', only what claims it may say.
+        if account.replica != self.state.store.replica() {
+            self.account.hear_of_holder(&self.state.store, account.replica);
             return Outcome::AskAgain;
         }
         // What is stored may be ahead of what this process heard of: a commit whose answer was lost.

@@ -13,7 +13,7 @@ use super::{
     queue::Queue,
 };
 use crate::{
-    account::{Account, Device, PresenceWish},
+    account::{Account, Device, Lease, PresenceWish},
     auth,
     error::causes,
     secret::TokenHash,
@@ -37,6 +37,8 @@ impl Default for Duties {
 pub(super) enum Duty {
     /// A client uses a device there, maybe with a new token.
     Poll { account: Arc<Account>, device: DeviceNid, token: Option<TokenHash>, client: Use },
+    /// A client uses a device there whose account was never used here.
+    TakeUp { device: DeviceNid },
     /// A sync there waits for a poll.
     Cover { asker: ReplicaId, account: Arc<Account>, device: DeviceNid, writes: u64, upkeep: bool },
 }
@@ -65,6 +67,12 @@ impl Duties {
     }
 }
 
+/// Has a device polled for whose client waits here.
+pub(super) fn poll(state: &State, account: &Arc<Account>, device: &Device) {
+    let (account, device) = (Arc::clone(account), device.device_nid);
+    state.duties.put(Duty::Poll { account, device, token: None, client: Use::default() });
+}
+
 /// Does what is asked for. Never ends.
 pub(super) async fn run(state: &Arc<State>) {
     loop {
@@ -80,6 +88,11 @@ async fn begin(state: &Arc<State>, duty: Duty) {
             take_in(state, &account, device, token.as_ref(), &client).await;
             tell_failures(state, &account);
         }
+        Duty::TakeUp { device } => {
+            if let Err(error) = take_up(state, device).await {
+                tracing::warn!(error = %causes(&error), "could not poll for an account that is used at another replica");
+            }
+        }
         Duty::Cover { asker, account, device, writes, upkeep } => {
             let nothing = Use::default();
             let taken_in = take_in(state, &account, device, None, &nothing).await;
@@ -88,6 +101,10 @@ async fn begin(state: &Arc<State>, duty: Duty) {
             let state = Arc::clone(state);
             tokio::spawn(async move {
                 let stored = account.poll_afresh(&state, &device).await;
+                if !stored && (account.lease() != Lease::Ours || *state.shutting_down.borrow()) {
+                    // Another one polls for it, or is about to: it is asked in a moment.
+                    return;
+                }
                 if upkeep {
                     account.upkeep.tended().await;
                 }
@@ -101,6 +118,18 @@ async fn begin(state: &Arc<State>, duty: Duty) {
             });
         }
     }
+}
+
+/// Polls for a device if its account is this process' to poll for. Whoever uses it asks again in a moment.
+async fn take_up(state: &Arc<State>, device: DeviceNid) -> Result<(), store::Error> {
+    let Some(stored) = state.store.device_by_nid(device).await? else { return Ok(()) };
+    let Some(account) = state.store.account_by_id(stored.account_id).await? else { return Ok(()) };
+    if account.replica.is_none() || account.replica != state.store.replica() {
+        return Ok(());
+    }
+    let loaded = state.accounts.load(&state.store, &account.user_id, &stored.device_id).await?;
+    take_in(state, &loaded.0, device, None, &Use::default()).await;
+    Ok(())
 }
 
 /// Sees to it that a device is polled for.

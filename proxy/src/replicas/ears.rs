@@ -69,6 +69,9 @@ pub(super) fn missed(state: &Arc<State>) {
     for account in state.accounts.all() {
         account.ignored.forget();
         account.has_written();
+        if account.lease() != Lease::Ours {
+            account.forget_failures();
+        }
     }
     let state = Arc::clone(state);
     tokio::spawn(async move {
@@ -87,6 +90,7 @@ fn hear_from_poller(state: &State, notice: Notice) {
                 account.ignored.forget();
             }
             account.advance(pos.into());
+            account.refused(None);
         }
         Notice::FirstPoll { account, failure } => {
             let Some(account) = known(state, account) else { return };
@@ -103,8 +107,9 @@ fn hear_from_poller(state: &State, notice: Notice) {
             if state.store.replica() != Some(ReplicaId(to)) {
                 return;
             }
-            let Some((_, device)) = known_device(state, account, device) else { return };
+            let Some((account, device)) = known_device(state, account, device) else { return };
             if stored {
+                account.refused(None);
                 device.cover_up_to(writes);
             } else {
                 device.lag();
@@ -118,10 +123,16 @@ fn hear_from_poller(state: &State, notice: Notice) {
 /// To the replica that polls for an account, which this one may be.
 fn hear_as_poller(state: &Arc<State>, from: ReplicaId, notice: Notice) {
     let (Notice::Uses { account, .. } | Notice::Demands { account, .. }) = &notice else { return };
-    let Some(account) = known(state, *account).filter(|account| account.lease() == Lease::Ours)
-    else {
+    let Some(account) = known(state, *account) else {
+        // It may be this process' all the same: claimed before it was ever used here.
+        if let Notice::Uses { device, .. } | Notice::Demands { device, .. } = &notice {
+            state.duties.put(Duty::TakeUp { device: (*device).into() });
+        }
         return;
     };
+    if account.lease() != Lease::Ours {
+        return;
+    }
     match notice {
         Notice::Uses { device, token, presence, client, .. } => {
             account.used_elsewhere(state, device.into());
@@ -137,7 +148,9 @@ fn hear_as_poller(state: &Arc<State>, from: ReplicaId, notice: Notice) {
                 client.note(device);
             }
             // Most of the time there is nothing left to do.
-            if token.is_some() || known.is_none_or(|device| !device.has_poller()) {
+            if token.is_some()
+                || known.is_none_or(|device| !device.has_poller() || !device.has_token())
+            {
                 let (device, token) = (device.into(), token.map(|token| token.0));
                 state.duties.put(Duty::Poll { account, device, token, client });
             }

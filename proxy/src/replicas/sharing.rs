@@ -3,12 +3,19 @@
 //! Replicas do not agree on anything between them. Each looks every second at what is vacant and takes its part of it; one
 //! that has more than its share gives a few up and leaves them to those that have less.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use store::{AccountId, Beat, Peer, ReplicaId};
+use store::{AccountId, Beat, Claimed, Peer, ReplicaId};
 use tokio::{task::JoinHandle, time::sleep};
 
-use super::elsewhere;
+use super::{duties, elsewhere};
 use crate::{
     account::{Account, Lease},
     error::causes,
@@ -29,12 +36,18 @@ const MOST_GIVEN_UP: usize = 20;
 const ENDING: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(5);
 
+/// After how many beats to look for accounts that are held by nobody there is.
+const ORPHANS_EVERY: u32 = 60;
+
 /// The work that a beat leaves to be done.
 #[derive(Default)]
 pub(super) struct Sharing {
     /// Whom nobody vouched for at the last beat.
     suspects: HashSet<ReplicaId>,
     work: Option<JoinHandle<()>>,
+    /// Something failed half-way: what is claimed and what is known here may differ.
+    is_torn: Arc<AtomicBool>,
+    beats: u32,
 }
 
 impl Sharing {
@@ -47,9 +60,21 @@ impl Sharing {
         if self.work.as_ref().is_some_and(|work| !work.is_finished()) {
             return;
         }
-        let state = Arc::clone(state);
+        self.beats = self.beats.wrapping_add(1);
+        let look_for_orphans = self.beats.is_multiple_of(ORPHANS_EVERY);
+        let (state, is_torn) = (Arc::clone(state), Arc::clone(&self.is_torn));
         self.work = Some(tokio::spawn(async move {
-            if let Err(error) = share(&state, &dead, &beat.others).await {
+            let shared = async {
+                if is_torn.swap(false, Ordering::AcqRel) {
+                    repair(&state).await?;
+                }
+                if look_for_orphans {
+                    state.store.vacate_orphans().await?;
+                }
+                share(&state, &dead, &beat.others).await
+            };
+            if let Err(error) = shared.await {
+                is_torn.store(true, Ordering::Release);
                 tracing::warn!(error = %causes(&error), "could not share the accounts with other replicas");
             }
         }));
@@ -96,30 +121,44 @@ async fn claim(state: &Arc<State>, replicas: usize) -> Result<(), store::Error> 
     let vacant = state.store.vacant_accounts(MOST_COUNTED).await?;
     let replicas = i64::try_from(replicas).unwrap_or(i64::MAX);
     let mut left = (vacant + replicas - 1) / replicas;
-    let mut claimed = Vec::new();
     while left > 0 {
         let batch = state.store.claim_vacant(left.min(BATCH)).await?;
         if batch.is_empty() {
             break;
         }
         left -= i64::try_from(batch.len()).unwrap_or(left);
-        claimed.extend(batch);
+        take_up_all(state, &batch).await?;
     }
-    if claimed.is_empty() {
-        return Ok(());
-    }
-    for account in &claimed {
+    Ok(())
+}
+
+/// After a failure: what the store says is this process' own, and nobody here knows of, it polls for.
+async fn repair(state: &Arc<State>) -> Result<(), store::Error> {
+    let held = state.store.held_accounts().await?;
+    let is_ours = |account: &Claimed| {
+        let known = state.accounts.account(&account.user_id);
+        known.is_some_and(|account| account.lease() == Lease::Ours)
+    };
+    let unknown: Vec<Claimed> = held.into_iter().filter(|account| !is_ours(account)).collect();
+    take_up_all(state, &unknown).await
+}
+
+/// Polls for accounts that are this process' own now.
+async fn take_up_all(state: &Arc<State>, claimed: &[Claimed]) -> Result<(), store::Error> {
+    for account in claimed {
         if let Some(account) = state.accounts.account(&account.user_id) {
             take_up(state, &account).await?;
         }
     }
-    let ids = claimed.iter().map(|account| account.account_id).collect();
-    tokio::spawn(poll_for(Arc::clone(state), ids));
+    let ids: Vec<AccountId> = claimed.iter().map(|account| account.account_id).collect();
+    if !ids.is_empty() {
+        tokio::spawn(poll_for(Arc::clone(state), ids));
+    }
     Ok(())
 }
 
 /// An account that clients here use already is this process' own now. Another process may have moved it on meanwhile.
-async fn take_up(state: &State, account: &Account) -> Result<(), store::Error> {
+async fn take_up(state: &State, account: &Arc<Account>) -> Result<(), store::Error> {
     elsewhere::look_up_devices(state, account).await?;
     if let Some(stored) = state.store.account_by_id(account.account_id).await? {
         account.set_main_device(stored.main_device);
@@ -128,6 +167,10 @@ async fn take_up(state: &State, account: &Account) -> Result<(), store::Error> {
             account.advance(stored.pos);
         }
         account.hear_of_holder(&state.store, stored.replica);
+    }
+    // Those that somebody waits for do not wait for their turn.
+    for device in account.devices().into_iter().filter(|device| device.idle().is_zero()) {
+        duties::poll(state, account, &device);
     }
     Ok(())
 }

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use tokio::try_join;
 
-use super::{DeviceUpdate, LightPoll, Poll, bodies, write_latest, write_rooms};
+use super::{LightPoll, Poll, bodies, write_device::write_device, write_latest, write_rooms};
 use crate::{AccountId, DeviceNid, Error, InboxSeq, Position, Store, redactions, tx::Tx};
 
 /// How often a transaction that lost a deadlock is run again.
@@ -195,74 +195,4 @@ async fn insert_poll(
     )
     .await?;
     Ok(())
-}
-
-/// Appends to the device's inbox and takes over its key counts. A poll `without_since` acknowledges
-/// nothing upstream, so it may bring again what the last one before it brought.
-async fn write_device(
-    tx: &Tx,
-    account_id: AccountId,
-    update: &DeviceUpdate,
-    without_since: bool,
-    received_at: i64,
-) -> Result<InboxSeq, Error> {
-    let device = update.device_nid;
-    let known = if without_since && !update.to_device.is_empty() {
-        repeated(tx, account_id, update).await?
-    } else {
-        0
-    };
-    let messages: Vec<&[u8]> = update.to_device[known..].iter().map(|message| &**message).collect();
-    let arrived = i64::try_from(messages.len()).unwrap_or(i64::MAX);
-    let row = tx
-        .query_opt(
-            "-- ingest::write_device
-            UPDATE devices
-            SET inbox_seq = inbox_seq + $2,
-                one_time_keys_count = COALESCE($3, one_time_keys_count),
-                unused_fallback_key_types = COALESCE($4, unused_fallback_key_types)
-            WHERE device_nid = $1
-            RETURNING inbox_seq",
-            &[
-                &device.0,
-                &arrived,
-                &update.one_time_keys_count.as_deref(),
-                &update.unused_fallback_key_types.as_deref(),
-            ],
-        )
-        .await?;
-    // A device that was logged out while its poll was under way has no inbox any more.
-    let Some(row) = row else { return Ok(InboxSeq(0)) };
-    let last: i64 = row.get("inbox_seq");
-    if arrived > 0 {
-        tx.execute(
-            "-- ingest::write_device
-            INSERT INTO device_inbox (account_id, device_nid, seq, message, stored_at)
-            SELECT $1, $2, $3 + t.number, t.message, $5
-            FROM UNNEST($4::BYTEA[]) WITH ORDINALITY AS t (message, number)",
-            &[&account_id.0, &device.0, &(last - arrived), &messages, &received_at],
-        )
-        .await?;
-    }
-    Ok(InboxSeq(last))
-}
-
-/// How many messages at the beginning of an update are those at the end of the inbox, byte for byte.
-async fn repeated(tx: &Tx, account_id: AccountId, update: &DeviceUpdate) -> Result<usize, Error> {
-    let most = i64::try_from(update.to_device.len()).unwrap_or(i64::MAX);
-    let rows = tx
-        .query(
-            "-- ingest::repeated
-            SELECT message
-            FROM device_inbox
-            WHERE account_id = $1 AND device_nid = $2
-            ORDER BY seq DESC
-            LIMIT $3",
-            &[&account_id.0, &update.device_nid.0, &most],
-        )
-        .await?;
-    let stored: Vec<&[u8]> = rows.iter().rev().map(|row| row.get("message")).collect();
-    let arrived: Vec<&[u8]> = update.to_device.iter().map(|message| &**message).collect();
-    let repeated = (0..=stored.len()).rev().find(|count| stored.ends_with(&arrived[..*count]));
-    Ok(repeated.unwrap_or(0))
 }

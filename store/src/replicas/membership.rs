@@ -8,7 +8,7 @@ use std::{future::poll_fn, time::Duration};
 use tokio::sync::mpsc;
 use tokio_postgres::{AsyncMessage, Client};
 
-use super::{CHANNEL, LOCKS};
+use super::{CHANNEL, LOCKS, VACATE_ORPHANS};
 use crate::{AccountId, Error, ReplicaId, Store, connect::Connection, tx::Params};
 
 /// This process among the replicas, as long as its session with the database lasts.
@@ -52,7 +52,7 @@ impl Store {
         membership.replica = membership.enter(lifetime).await?;
         let adopted = membership.adopt(before).await?;
         membership.bury_the_killed().await?;
-        membership.vacate_orphans().await?;
+        membership.query(VACATE_ORPHANS, &[]).await?;
         self.replica.set(membership.replica.0);
         Ok((membership, adopted))
     }
@@ -64,8 +64,8 @@ impl Membership {
         self.replica
     }
 
-    /// Says that this replica lives for another `lifetime`, and how many accounts it polls for. `None` if the others have
-    /// taken it for dead: then nothing that it polls for is stored any more.
+    /// Says that this replica lives for another `lifetime`, and how many accounts it polls for. `None` if it says so too
+    /// late: the others may poll for its accounts by now.
     pub async fn beat(&self, lifetime: Duration, accounts: i32) -> Result<Option<Beat>, Error> {
         let lived = self
             .query(
@@ -73,7 +73,8 @@ impl Membership {
                 UPDATE replicas
                 SET alive_until = (extract(epoch FROM clock_timestamp()) * 1000)::BIGINT + $2,
                     accounts = $3
-                WHERE replica_id = $1 AND alive_until > 0
+                WHERE replica_id = $1
+                    AND alive_until > (extract(epoch FROM clock_timestamp()) * 1000)::BIGINT
                 RETURNING replica_id",
                 &[&self.replica.0, &millis(lifetime), &accounts],
             )
@@ -181,13 +182,19 @@ impl Membership {
         let rows = self
             .query(
                 "-- membership::adopt
-                UPDATE accounts SET replica_id = $1 WHERE replica_id = $2 RETURNING account_id",
+                UPDATE accounts
+                SET replica_id = $1
+                WHERE account_id IN (
+                    SELECT account_id FROM accounts WHERE replica_id = $2 FOR UPDATE SKIP LOCKED
+                )
+                RETURNING account_id",
                 &[&self.replica.0, &before.0],
             )
             .await?;
+        // Its row goes once nobody has to know of it: what it did not end may hold an account's row locked.
         self.query(
             "-- membership::adopt
-            DELETE FROM replicas WHERE replica_id = $1",
+            UPDATE replicas SET alive_until = 0 WHERE replica_id = $1",
             &[&before.0],
         )
         .await?;
@@ -202,20 +209,6 @@ impl Membership {
             SET alive_until = 0
             WHERE CASE WHEN replica_id = $1 THEN FALSE ELSE pg_try_advisory_xact_lock($2, replica_id) END",
             &[&self.replica.0, &LOCKS],
-        )
-        .await?;
-        Ok(())
-    }
-
-    /// Accounts that were claimed while their claimer was leaving.
-    async fn vacate_orphans(&self) -> Result<(), Error> {
-        self.query(
-            "-- membership::vacate_orphans
-            UPDATE accounts
-            SET replica_id = NULL
-            WHERE replica_id IS NOT NULL
-                AND NOT EXISTS (SELECT 1 FROM replicas r WHERE r.replica_id = accounts.replica_id)",
-            &[],
         )
         .await?;
         Ok(())

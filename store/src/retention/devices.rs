@@ -61,7 +61,9 @@ impl Store {
                         WHERE o.stored_at <= $3
                     ))
                     AND NOT EXISTS (
-                        SELECT 1 FROM sessions WHERE device_nid = $2 AND last_used_at >= $4
+                        SELECT 1
+                        FROM sessions
+                        WHERE account_id = $1 AND device_nid = $2 AND last_used_at >= $4
                     )
                     AND NOT EXISTS (
                         SELECT 1
@@ -174,9 +176,13 @@ impl Store {
                     AND d.gone_since <= $2
                     AND d.v2_used_at < $3
                     AND NOT EXISTS (SELECT 1 FROM access_tokens WHERE device_nid = $1)
-                    AND NOT EXISTS (SELECT 1 FROM sessions WHERE device_nid = $1 AND last_used_at >= $3)
+                    AND NOT EXISTS (
+                        SELECT 1
+                        FROM sessions
+                        WHERE account_id = $4 AND device_nid = $1 AND last_used_at >= $3
+                    )
                 RETURNING d.device_nid",
-                &[&device.0, &horizon.oldest, &horizon.live_since],
+                &[&device.0, &horizon.oldest, &horizon.live_since, &account_id.0],
             )
             .await?;
         if row.is_none() {

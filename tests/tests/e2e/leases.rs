@@ -58,7 +58,7 @@ impl Replicas {
                 "SELECT r.replica_id, COUNT(a.account_id)
                  FROM replicas r
                  LEFT JOIN accounts a ON a.replica_id = r.replica_id
-                 WHERE r.alive_until > 0
+                 WHERE r.alive_until > extract(epoch FROM clock_timestamp()) * 1000
                  GROUP BY r.replica_id
                  ORDER BY r.replica_id",
                 &[],
@@ -130,14 +130,18 @@ async fn a_process_that_stood_still_is_replaced_and_disturbs_nobody_when_it_goes
     elsewhere.until_reply("the room", |reply| joined(reply, ROOM).is_object()).await;
 
     let before = replicas.polls("s1");
+    let stopped = replicas.held().await;
     replicas.proxies[0].signal(Signal::Stop);
     replicas.is_polled_again("s1", before).await;
     replicas.homeserver.on_sync(Some("s1"), &messages_in(ROOM, "s2", &["two"]));
     elsewhere.until_reply("the message", |reply| messages(reply, ROOM) == ["two"]).await;
     // The answer of its own poll is there, and it would store it.
     replicas.proxies[0].signal(Signal::Continue);
-    eventually("it to have joined anew", async || (replicas.held().await.len() == 2).then_some(()))
-        .await;
+    eventually("it to have joined anew", async || {
+        let held = replicas.held().await;
+        (held.len() == 2 && held.last() > stopped.last()).then_some(())
+    })
+    .await;
     replicas.homeserver.on_sync(Some("s2"), &messages_in(ROOM, "s3", &["three"]));
     elsewhere.until_reply("the next message", |reply| messages(reply, ROOM) == ["three"]).await;
     let stored = replicas.database.connect().await.unwrap();

@@ -242,6 +242,38 @@ async fn messages_that_come_again_to_a_poll_without_since_are_stored_once() {
     }
 }
 
+/// Upstream refuses the position that it gave with messages, and so they were never acknowledged to it; but every client has
+/// acknowledged them to us, and the inbox is empty.
+#[tokio::test]
+async fn messages_that_clients_have_and_upstream_tells_again_are_not_stored_again() {
+    let store = fresh_store().await;
+    let account = store.account("@alice:x").await.unwrap().account_id;
+    let phone = store.device(account, "PHONE").await.unwrap().device_nid;
+    let mut last = InboxSeq(0);
+    for (messages, new) in [
+        (&["1", "2"][..], ""),
+        (&["1", "2", "3"], "3"),
+        (&["1", "2", "3"], ""),
+        (&[], ""),
+        // With that poll the device's memory of them is gone: these are others.
+        (&["3"], "3"),
+    ] {
+        store.forget_light_since(phone).await.unwrap();
+        let poll = light(None, "s", to_device(phone, messages));
+        let stored = store.ingest_light(account, &poll).await.unwrap();
+        let page = store.inbox(account, phone, last, 99).await.unwrap();
+        let told: Vec<_> =
+            page.messages.iter().map(|it| String::from_utf8_lossy(&it.message)).collect();
+        if last > InboxSeq(0) {
+            assert_eq!(told.join(" "), new);
+        }
+        last = stored;
+        store.acknowledge_v2(account, phone, last, 1, 0).await.unwrap();
+        let held = store.inbox(account, phone, InboxSeq(0), 99).await.unwrap();
+        assert!(held.messages.is_empty(), "it is purged");
+    }
+}
+
 #[tokio::test]
 async fn a_light_poll_of_a_device_that_is_gone_stores_nothing() {
     let fresh = Fresh::database().await;

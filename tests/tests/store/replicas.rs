@@ -123,25 +123,65 @@ async fn who_says_nothing_in_time_is_taken_for_dead() {
     let fresh = Fresh::database().await;
     let (one, two) = (&fresh.store, &fresh.store_of(2));
     let account = accounts(one, &["@a:x"]).await[0];
-    let (silent, _) = one.join(None, NO_TIME).await.unwrap();
+    let silent = join(one).await;
     one.claim_account(account).await.unwrap();
     let second = join(two).await;
 
-    // Its lock is held, so it is there and may still say something.
+    // It is there, and in time.
     let seen = beat(&second).await;
-    assert!(seen.others.is_empty());
-    assert_eq!(seen.suspects, [silent.replica()]);
-    assert!(silent.beat(LIFETIME, 1).await.unwrap().is_some());
-    two.bury(&seen.suspects).await.unwrap();
-    let seen = beat(&second).await;
-    assert_eq!(seen.others.len(), 1, "it spoke in time");
-    assert_eq!(seen.others[0].accounts, 1);
+    assert_eq!(seen.others.len(), 1);
     assert!(seen.suspects.is_empty());
+    two.bury(&[silent.replica()]).await.unwrap();
+    assert!(two.claim_vacant(10).await.unwrap().is_empty());
 
     assert!(silent.beat(NO_TIME, 1).await.unwrap().is_some());
-    two.bury(&[silent.replica()]).await.unwrap();
-    assert!(silent.beat(LIFETIME, 1).await.unwrap().is_none(), "now it is too late");
+    let seen = beat(&second).await;
+    assert!(seen.others.is_empty());
+    assert_eq!(seen.suspects, [silent.replica()], "it holds its lock, but said nothing");
+    assert!(
+        silent.beat(LIFETIME, 1).await.unwrap().is_none(),
+        "it is too late, whoever has noticed"
+    );
+    two.bury(&seen.suspects).await.unwrap();
     assert_eq!(two.claim_vacant(10).await.unwrap().len(), 1);
+}
+
+/// As a machine leaves it that loses its power in the middle of storing a poll.
+#[tokio::test]
+async fn a_row_that_is_locked_holds_nobody_up() {
+    let fresh = Fresh::database().await;
+    let (one, two) = (&fresh.store, &fresh.store_of(2));
+    let ids = accounts(one, &["@a:x", "@b:x"]).await;
+    let first = join(one).await;
+    one.claim_vacant(10).await.unwrap();
+    let sql = fresh.sql().await;
+    let lock = format!("BEGIN; SELECT 1 FROM accounts WHERE account_id = {} FOR UPDATE", ids[0]);
+    sql.batch_execute(&lock).await.unwrap();
+    let dead = first.replica();
+    drop(first);
+
+    let again = timeout(PATIENCE, one.join(Some(dead), LIFETIME)).await.unwrap();
+    let (membership, adopted) = again.unwrap();
+    assert_eq!(adopted, ids[1..], "what is locked waits for another time");
+    let claimed = timeout(PATIENCE, two.claim_account(ids[0])).await.unwrap();
+    assert!(claimed.is_ok());
+    sql.batch_execute("ROLLBACK").await.unwrap();
+    let late = one.claim_vacant(10).await.unwrap();
+    assert_eq!(late.iter().map(|it| it.account_id).collect::<Vec<_>>(), ids[..1]);
+    assert_eq!(one.held_accounts().await.unwrap().len(), 2);
+    drop(membership);
+}
+
+#[tokio::test]
+async fn an_account_whose_holder_has_left_no_trace_is_vacant_again() {
+    let fresh = Fresh::database().await;
+    let store = &fresh.store;
+    accounts(store, &["@a:x"]).await;
+    let _membership = join(store).await;
+    fresh.sql().await.batch_execute("UPDATE accounts SET replica_id = 4711").await.unwrap();
+    assert_eq!(store.vacant_accounts(10).await.unwrap(), 0);
+    store.vacate_orphans().await.unwrap();
+    assert_eq!(store.claim_vacant(10).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ impl Poller {
             rooms.retain(|room| room_ids.contains(&room.room_id));
             if let Some(pos) = store.supplement(account_id, asked_at, &rooms).await? {
                 tracing::debug!(%pos, rooms = rooms.len(), "learnt what new rooms held before");
-                self.account.advance(pos);
+                self.advance(pos, false);
             }
         }
         Ok(store.joins_are_settled(account_id, asked_at).await?)

@@ -57,7 +57,7 @@ fn a_description_that_is_none_is_refused() {
 fn every_status_of_the_description_has_its_schema() {
     let mut statuses: Vec<u16> = compiled().replies.keys().copied().collect();
     statuses.sort_unstable();
-    assert_eq!(statuses, [200, 400, 401, 403, 413, 502, 503, 504]);
+    assert_eq!(statuses, [200, 400, 401, 403, 408, 413, 429, 431, 502, 503, 504]);
 }
 
 /// A reply with one of everything.

@@ -46,7 +46,7 @@ pub(super) const HOT: &[&str] = &[
     "history::updates",
     "ingest::ingest",
     "ingest::insert_poll",
-    "ingest::write_device",
+    "write_device::write_device",
     "latest_values::device_list_changes",
     "latest_values::global_account_data",
     "latest_values::presence",
