@@ -250,32 +250,48 @@ pub(crate) async fn poll_for_elsewhere(
     Ok(Some(device))
 }
 
-/// Whose a token is, as far as we know ourselves: upstream is not asked, so the token may be dead.
+/// Whose a token is, as far as we know ourselves: upstream is not asked, so the token may be dead. A store that does not
+/// say knows nobody.
 pub(crate) async fn known(
     state: &State,
     access_token: &AccessToken,
 ) -> Option<(Arc<Account>, Arc<Device>)> {
+    match look_for(state, access_token).await {
+        Ok(found) => found,
+        // A flood is not worth a line for each.
+        Err(Failure::Shed) => None,
+        Err(failure) => {
+            let error = Error::from(failure);
+            tracing::warn!(error = %causes(&error), "could not look a token up");
+            None
+        }
+    }
+}
+
+/// The same, for those to whom it matters that nobody could say.
+async fn look_for(
+    state: &State,
+    access_token: &AccessToken,
+) -> Result<Option<(Arc<Account>, Arc<Device>)>, Failure> {
     let hash = state.sealer.hash(access_token);
-    let known = state.token_cache.get(&hash);
-    let known = match known {
-        Some(known) => known,
-        None => match from_store(state, &hash).await {
-            Ok(found) => found?,
-            Err(error) => {
-                tracing::warn!(error = %causes(&error), "could not look a token up");
-                return None;
-            }
-        },
+    let known = match state.token_cache.get(&hash) {
+        Some(known) => Some(known),
+        None => from_store(state, &hash).await?,
     };
-    observed::is_of(&known.account.user_id, &known.device.device_id);
-    Some((Arc::clone(&known.account), Arc::clone(&known.device)))
+    Ok(known.map(|known| {
+        observed::is_of(&known.account.user_id, &known.device.device_id);
+        (Arc::clone(&known.account), Arc::clone(&known.device))
+    }))
 }
 
 /// Whose a token is by upstream's word, of which nothing is kept: nobody is polled for. A 401 costs upstream one
 /// question a minute here, too.
-pub(crate) async fn whoami(state: &Arc<State>, access_token: &AccessToken) -> Option<Whoami> {
+pub(crate) async fn whoami(
+    state: &Arc<State>,
+    access_token: &AccessToken,
+) -> Result<Whoami, Error> {
     let hash = state.sealer.hash(access_token);
-    questions::whoami(state, access_token, &hash, Because::Only).await.ok()
+    Ok(questions::whoami(state, access_token, &hash, Because::Only).await?)
 }
 
 /// A poll with this token has succeeded.
@@ -285,7 +301,7 @@ pub(crate) fn accepted(state: &State, hash: &TokenHash) {
 }
 
 /// What the store knows of a token is remembered, but upstream has the last word on it.
-async fn from_store(state: &State, hash: &TokenHash) -> Result<Option<Arc<Known>>, store::Error> {
+async fn from_store(state: &State, hash: &TokenHash) -> Result<Option<Arc<Known>>, Failure> {
     let Some(stored) = state.questions.look_up(state, hash).await? else { return Ok(None) };
     let (account, device) =
         state.accounts.load(&state.store, &stored.user_id, &stored.device_id).await?;

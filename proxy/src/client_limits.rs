@@ -26,3 +26,21 @@ pub struct ClientLimits {
     /// How many access tokens that nobody has heard of are asked about at once.
     pub max_token_checks: usize,
 }
+
+#[cfg(test)]
+impl ClientLimits {
+    /// None at all, for tests that set those that they are about.
+    pub(crate) fn none() -> Self {
+        Self {
+            max_buffered_bytes: usize::MAX,
+            max_head_bytes: usize::MAX,
+            head_timeout: None,
+            body_timeout: None,
+            reply_timeout: None,
+            max_connections: None,
+            max_connections_per_address: None,
+            max_requests_per_token: None,
+            max_token_checks: usize::MAX,
+        }
+    }
+}

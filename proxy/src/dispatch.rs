@@ -106,7 +106,7 @@ async fn carry_out(
     match route {
         Route::SyncV2 => {
             let (parts, body) = request.into_parts();
-            if passthrough::is_for_application_service(state, &parts).await {
+            if passthrough::is_for_application_service(state, &parts).await? {
                 let request = boxed(Request::from_parts(parts, body));
                 return state.forwarder.forward(request, peer).await;
             }

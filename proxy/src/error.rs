@@ -214,13 +214,15 @@ impl Error {
     /// The only place where the end of a request is logged: the client's fault for debugging, the homeserver's and ours
     /// for the operator.
     fn log(&self) {
-        let cause = causes(self);
+        // Spelt out each time, so that it costs nothing where nobody reads it.
         match self {
             Self::UpstreamUnreachable(_) | Self::UpstreamTimeout | Self::LoopDetected => {
-                tracing::warn!(%cause, "request failed upstream");
+                tracing::warn!(cause = %causes(self), "request failed upstream");
             }
-            Self::Unavailable(_) | Self::Internal(_) => tracing::error!(%cause, "request failed"),
-            _ => tracing::debug!(%cause, "request refused"),
+            Self::Unavailable(_) | Self::Internal(_) => {
+                tracing::error!(cause = %causes(self), "request failed");
+            }
+            _ => tracing::debug!(cause = %causes(self), "request refused"),
         }
     }
 }

@@ -4,21 +4,17 @@
 //! Neighbours: `dispatch` lets requests in here. Whether a token is good is `auth`'s business, and for what passes through
 //! the homeserver's own: a token is counted by its keyed hash, whosever it is.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use http_body_util::BodyExt;
-use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use hyper::http::HeaderMap;
 use hyper::{Request, Response};
 
 use crate::auth_header;
-use crate::body::{Body, BoxError};
+use crate::body::{Body, With};
 use crate::error::Error;
 use crate::secret::TokenHash;
 use crate::state::State;
@@ -58,7 +54,7 @@ pub(crate) fn enter<B>(state: &State, request: &Request<B>) -> Result<Option<Slo
 /// A request is under way until its reply is sent, or nobody wants it any more.
 pub(crate) fn until_sent(response: Response<Body>, slot: Option<Slot>) -> Response<Body> {
     match slot {
-        Some(slot) => response.map(|body| Held { body, _slot: slot }.boxed_unsync()),
+        Some(slot) => response.map(|body| With::new(body, slot).boxed_unsync()),
         None => response,
     }
 }
@@ -100,32 +96,6 @@ fn uri_bytes<B>(request: &Request<B>) -> usize {
 fn header_bytes(headers: &HeaderMap) -> usize {
     let line = |name: &str, value: &[u8]| name.len() + ": ".len() + value.len() + "\r\n".len();
     headers.iter().map(|(name, value)| line(name.as_str(), value.as_bytes())).sum()
-}
-
-/// A body that keeps its request under way.
-struct Held {
-    body: Body,
-    _slot: Slot,
-}
-
-impl HttpBody for Held {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }
 
 #[cfg(test)]

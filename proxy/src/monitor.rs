@@ -92,7 +92,10 @@ impl Monitor {
                 let monitor = monitor.clone();
                 async move { monitor.answer(request.method(), request.uri().path()).await }
             };
-            tokio::spawn(serve_connection(accepted, &LIMITS, answer, stop.clone()));
+            let (metrics, stop) = (self.metrics.clone(), stop.clone());
+            tokio::spawn(async move {
+                serve_connection(accepted, &LIMITS, &metrics, answer, stop).await;
+            });
         }
     }
 

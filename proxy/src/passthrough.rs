@@ -48,17 +48,24 @@ pub(crate) use self::write::{Kept, write};
 /// to-device messages that we could take from them, and the homeserver answers as it sees fit. `user_id` means
 /// nothing in anybody else's request.
 /// <https://spec.matrix.org/v1.16/application-service-api/#identity-assertion>
-pub(crate) async fn is_for_application_service(state: &Arc<State>, parts: &Parts) -> bool {
+///
+/// As long as nobody can say it is refused: the answer to a service that is taken for a user would be that user's own.
+pub(crate) async fn is_for_application_service(
+    state: &Arc<State>,
+    parts: &Parts,
+) -> Result<bool, Error> {
     if query::get(parts.uri.query().unwrap_or_default(), "user_id").is_none() {
-        return false;
+        return Ok(false);
     }
-    let Ok(token) = access_token(parts, true) else { return false };
-    match auth::known(state, &token).await {
-        Some((_, device)) => device.device_id.is_empty(),
-        None => {
-            let owner = auth::whoami(state, &token).await;
-            owner.is_some_and(|whoami| whoami.device_id.is_none())
-        }
+    let Ok(token) = access_token(parts, true) else { return Ok(false) };
+    if let Some((_, device)) = auth::known(state, &token).await {
+        return Ok(device.device_id.is_empty());
+    }
+    match auth::whoami(state, &token).await {
+        Ok(whoami) => Ok(whoami.device_id.is_none()),
+        // Nobody's: the sync is refused in the same words.
+        Err(Error::UnknownToken { .. }) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -18,7 +18,10 @@ mod typing;
 pub(crate) mod upkeep;
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -38,7 +41,7 @@ use crate::{
     },
     replicas::{Hash, Notice, Told},
     state::State,
-    upstream::AccessToken,
+    upstream::{self, AccessToken},
 };
 
 use self::{backoff::Backoff, outcome::Outcome, poison::Poison, typing::Inherited};
@@ -63,6 +66,7 @@ pub(crate) fn ensure(state: &Arc<State>, account: &Arc<Account>, device: &Arc<De
         gaps: Notify::new(),
         poison: Mutex::default(),
         inherited: Mutex::default(),
+        refusals: AtomicU32::new(0),
         watch: state.metrics.poller(),
     };
     tokio::spawn(poller.run());
@@ -135,6 +139,8 @@ struct Poller {
     poison: Mutex<Poison>,
     /// Who typed when the process began; `None` until that is known.
     inherited: Mutex<Option<Inherited>>,
+    /// How often upstream has refused its own position since a poll was last stored.
+    refusals: AtomicU32,
     /// What it does, for whoever watches.
     watch: PollerWatch,
 }
@@ -301,6 +307,23 @@ impl Poller {
             let account = self.account.account_id.into();
             self.state.tell(Notice::FirstPoll { account, failure: Some(told) });
         }
+    }
+
+    /// Upstream refuses the position that it gave: it was restored from a backup, or is another one. Gives whether to begin
+    /// anew without one. Much is lost by that, so it has to refuse twice, whatever else fails in between.
+    fn position_refused(&self, error: &upstream::Error) -> bool {
+        let again = self.refusals.fetch_add(1, Ordering::Relaxed) > 0;
+        if again {
+            tracing::warn!(error = %causes(error), "upstream refused its own position: starting anew");
+        } else {
+            tracing::warn!(error = %causes(error), "upstream refused its own position");
+        }
+        again
+    }
+
+    /// Upstream takes the position that it gave, or is asked without one.
+    fn position_taken(&self) {
+        self.refusals.store(0, Ordering::Relaxed);
     }
 
     /// Upstream refuses to sync with the user, or does so no longer.

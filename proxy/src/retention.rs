@@ -24,6 +24,11 @@ const SWEEP_MS: i64 = 24 * 60 * 60 * 1000;
 /// may be new.
 const SKEW_MS: i64 = 5 * 60 * 1000;
 
+/// By how much time may leap from one round to the next, in milliseconds, and how long nothing goes by age after it has: the
+/// clocks have jumped together, or nothing ran. Either way those who seem to have been away could not come, and come now.
+const LEAP_MS: i64 = 24 * 60 * 60 * 1000;
+const GRACE_MS: i64 = 24 * 60 * 60 * 1000;
+
 /// How many events of each room stay, at least: a client that knows nothing is seldom shown more.
 const KEPT_EVENTS: i64 = 50;
 
@@ -64,6 +69,11 @@ async fn round(state: &State) -> Result<(), store::Error> {
             seconds = skew / 1000,
             "the clocks of this machine and of the database disagree: nothing goes by age until they agree"
         );
+        return Ok(());
+    }
+    if !store.time_goes_on(now, LEAP_MS, GRACE_MS).await? {
+        tracing::warn!("time has leapt: nothing goes by age for a day");
+        store.end_future_turns(now, PACE).await?;
         return Ok(());
     }
     let horizon = Horizon {

@@ -22,6 +22,7 @@ use hyper::body::Incoming;
 use store::Store;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 pub use self::accept::Listener;
 use self::admission::Admission;
@@ -33,12 +34,13 @@ use crate::upstream;
 use crate::{dispatch, housekeeping, metrics, replicas, retention};
 
 /// How long requests under way may take to finish at shutdown.
-const DRAIN: Duration = Duration::from_secs(8);
+const DRAIN: Duration = Duration::from_secs(7);
 
 /// How long clients wait at the start for this process to join those that share the database.
 const JOIN: Duration = Duration::from_secs(2);
 
-/// How long it may take at shutdown to give up the accounts that this process polls for.
+/// How much longer than that it may take to give up the accounts that this process polls for. It begins with the
+/// shutdown.
 const LEAVE: Duration = Duration::from_secs(1);
 
 /// Why the service could not start.
@@ -70,7 +72,7 @@ pub async fn serve(
     tokio::spawn(housekeeping::run(Arc::clone(&state)));
     // Whoever comes first is polled for by this process, and needs no other.
     let _ = tokio::time::timeout(JOIN, state.replicas.may_poll()).await;
-    let admission = Admission::new(&state.config.client_limits);
+    let admission = Admission::new(&state.config.client_limits, state.metrics.clone());
     tokio::spawn(retention::run(Arc::clone(&state)));
     let mut connections = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
@@ -88,19 +90,21 @@ pub async fn serve(
                 };
                 let connected = state.metrics.connected();
                 let limits = state.config.client_limits.clone();
+                let metrics = state.metrics.clone();
                 let state = Arc::clone(&state);
                 let answer = move |request: Request<Incoming>| {
                     dispatch::handle(Arc::clone(&state), request, peer)
                 };
                 let stop = stop.subscribe();
                 connections.spawn(async move {
-                    connection::serve(accepted, &limits, answer, stop).await;
+                    connection::serve(accepted, &limits, &metrics, answer, stop).await;
                     drop((admitted, connected));
                 });
             }
         }
     }
 
+    let begun = Instant::now();
     monitor.stops();
     drop(listener);
     stop.send_replace(true);
@@ -110,14 +114,14 @@ pub async fn serve(
             log_panic(ended);
         }
     };
-    if tokio::time::timeout(DRAIN, drained).await.is_err() {
+    if tokio::time::timeout_at(begun + DRAIN, drained).await.is_err() {
         tracing::warn!(
             connections = connections.len(),
             "cutting off requests that take too long to finish"
         );
     }
     connections.shutdown().await;
-    if tokio::time::timeout(LEAVE, replica).await.is_err() {
+    if tokio::time::timeout_at(begun + DRAIN + LEAVE, replica).await.is_err() {
         tracing::warn!(
             "the database does not answer: others will take this process for dead in their time"
         );

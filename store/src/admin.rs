@@ -26,7 +26,7 @@ pub struct AccountStatus {
     pub main_device: Option<String>,
     /// When a client last synced, give or take an hour.
     pub used_at: Option<i64>,
-    /// When the last poll that brought something was stored, where the server keeps the times of its transactions.
+    /// When the last poll that brought something was received.
     pub stored_at: Option<i64>,
     /// How many rooms the user is in.
     pub joined_rooms: i64,
@@ -77,11 +77,11 @@ const ACCOUNT_COLUMNS: &str = "
     a.used_at,
     a.upstream_since IS NOT NULL AS has_upstream_since,
     d.device_id AS main_device,
-    CASE WHEN current_setting('track_commit_timestamp')::BOOLEAN THEN (
-        SELECT (EXTRACT(EPOCH FROM pg_xact_commit_timestamp(p.xmin)) * 1000)::BIGINT
+    (
+        SELECT p.stored_at
         FROM polls p
         WHERE p.account_id = a.account_id AND p.pos = a.pos
-    ) END AS stored_at,
+    ) AS stored_at,
     (
         SELECT COUNT(*)
         FROM account_rooms r

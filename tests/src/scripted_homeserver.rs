@@ -141,6 +141,11 @@ impl ScriptedHomeserver {
         self.log.all().into_iter().filter(|seen| seen.target.contains(part)).collect()
     }
 
+    /// Whether a request whose path contains this text has begun. Its body may still be on its way.
+    pub fn has_begun(&self, part: &str) -> bool {
+        self.log.heads().iter().any(|target| target.contains(part))
+    }
+
     /// The `since` of each sync so far, in order.
     pub fn polled(&self) -> Vec<Option<String>> {
         self.seen_at("/sync").iter().map(Seen::since).collect()

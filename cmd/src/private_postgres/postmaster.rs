@@ -187,8 +187,6 @@ impl Postmaster {
             .arg(&self.socket_dir)
             .args(["-p", "5432", "-c", "listen_addresses=", "-c", "unix_socket_permissions=0700"])
             .args(["-c", &format!("max_connections={max_connections}")])
-            // For `admin`: when an account's last poll was stored.
-            .args(["-c", "track_commit_timestamp=on"])
             .args(["-c", "logging_collector=off", "-c", "log_destination=stderr"])
             .stdout(Stdio::from(log))
             .stderr(Stdio::from(errors))

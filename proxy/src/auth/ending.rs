@@ -9,33 +9,44 @@ use std::sync::Arc;
 
 use store::DeviceNid;
 
-use super::{known, whoami};
+use super::{known, look_for, questions::Failure, whoami};
 use crate::{
     account::{Account, Device},
-    error::causes,
+    error::{Error, causes},
     replicas::{Hash, Nid, Notice},
     secret::TokenHash,
     state::State,
     upstream::AccessToken,
 };
 
-/// Whose a token is, if we have anything of that user. Asks upstream where we do not know the token.
+/// Whose a token is, if we have anything of that user. Asks upstream where we do not know the token. In a flood of
+/// unknown tokens it may be told to come again: what it ends must not be missed.
 pub(crate) async fn owner(
     state: &Arc<State>,
     access_token: &AccessToken,
-) -> Option<(Arc<Account>, Option<Arc<Device>>)> {
-    if let Some((account, device)) = known(state, access_token).await {
-        return Some((account, Some(device)));
+) -> Result<Option<(Arc<Account>, Option<Arc<Device>>)>, Error> {
+    match look_for(state, access_token).await {
+        Ok(Some((account, device))) => return Ok(Some((account, Some(device)))),
+        Ok(None) => {}
+        Err(Failure::Shed) => return Err(Failure::Shed.into()),
+        Err(failure) => complain_of_search(&Error::from(failure)),
     }
-    let whoami = whoami(state, access_token).await?;
+    let whoami = match whoami(state, access_token).await {
+        Ok(whoami) => whoami,
+        Err(shed @ Error::LimitExceeded { .. }) => return Err(shed),
+        // The homeserver has the word on what it is asked to end, too.
+        Err(_) => return Ok(None),
+    };
     let account = state.accounts.existing(&state.store, &whoami.user_id).await;
-    match account {
-        Ok(account) => account.map(|account| (account, None)),
-        Err(error) => {
-            tracing::error!(error = %causes(&error), "could not find whose sessions were ended");
-            None
-        }
-    }
+    Ok(account
+        .inspect_err(|error| complain_of_search(error))
+        .ok()
+        .flatten()
+        .map(|account| (account, None)))
+}
+
+fn complain_of_search(error: &dyn std::error::Error) {
+    tracing::error!(error = %causes(error), "could not find whose sessions were ended");
 }
 
 /// A device was logged out: it is refused at once, and forgotten.

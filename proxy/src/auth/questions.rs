@@ -35,6 +35,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How many tokens are looked up in the store at once: a flood leaves most of its connections to others.
 const LOOK_UPS: usize = 4;
 
+/// So many more wait for that. A store that answers has them done before long; one that hangs must not collect questions
+/// of clients that are gone.
+const MOST_LOOK_UPS_WAITING: usize = 4096;
+
 /// For each stranger who is asked about, so many wait.
 const QUEUE: usize = 4;
 
@@ -45,7 +49,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 pub(crate) struct Questions {
     under_way: DashMap<TokenHash, watch::Receiver<Option<Answer>>>,
     refusals: Refusals,
-    look_ups: Semaphore,
+    look_ups: Turnstile,
     strangers: Turnstile,
 }
 
@@ -80,7 +84,7 @@ impl Questions {
         Self {
             under_way: DashMap::new(),
             refusals: Refusals::default(),
-            look_ups: Semaphore::new(LOOK_UPS),
+            look_ups: Turnstile::new(LOOK_UPS, MOST_LOOK_UPS_WAITING),
             strangers: Turnstile::new(strangers, strangers.saturating_mul(QUEUE)),
         }
     }
@@ -95,10 +99,9 @@ impl Questions {
         &self,
         state: &State,
         hash: &TokenHash,
-    ) -> Result<Option<store::StoredToken>, store::Error> {
-        // Nobody closes it; if somebody did, there would only be no bound.
-        let _permit = self.look_ups.acquire().await.ok();
-        state.store.token(&hash.0).await
+    ) -> Result<Option<store::StoredToken>, Failure> {
+        let _turn = self.look_ups.pass().await.ok_or(Failure::Shed)?;
+        Ok(state.store.token(&hash.0).await?)
     }
 }
 

@@ -62,7 +62,7 @@ pub(crate) async fn end_sessions(
     let task = tokio::spawn(async move {
         // Whose the token is has to be known before it is dead.
         let owner = match &token {
-            Some(token) => auth::owner(&state, token).await,
+            Some(token) => auth::owner(&state, token).await?,
             None => None,
         };
         let response = state.forwarder.forward(request, peer).await?;

@@ -132,6 +132,7 @@ impl Poller {
             Ok(inbox_seq) => {
                 let took = received.elapsed();
                 self.state.metrics.poll_stored(PollKind::Light, reply.len(), took);
+                self.position_taken();
                 self.advance_own(inbox_seq, &poll.device);
                 self.device.cover(writes);
                 LightOutcome::Stored { messages: !poll.device.to_device.is_empty() }
@@ -158,11 +159,14 @@ impl Poller {
 
     async fn light_failed(&self, is_first: bool, error: &upstream::Error) -> Outcome {
         if !is_first && outcome::refuses_since(error) {
-            tracing::warn!(error = %causes(error), "upstream refused its own position: starting anew");
-            return match self.state.store.forget_light_since(self.device.device_nid).await {
-                Ok(()) => Outcome::Retry { after: None, at_most: outcome::FIRST_POLL_RETRY },
-                Err(error) => outcome::of_store_failure(&error),
-            };
+            if self.position_refused(error) {
+                let device_nid = self.device.device_nid;
+                if let Err(error) = self.state.store.forget_light_since(device_nid).await {
+                    return outcome::of_store_failure(&error);
+                }
+                self.position_taken();
+            }
+            return Outcome::Retry { after: None, at_most: outcome::FIRST_POLL_RETRY };
         }
         outcome::of_failure(error, is_first)
     }

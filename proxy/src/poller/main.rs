@@ -76,6 +76,7 @@ impl Poller {
                 let outcome = self.store_main(token, since.as_deref(), &reply, tries > 0).await;
                 if outcome == Outcome::Stored {
                     *self.poison() = Poison::default();
+                    self.position_taken();
                     self.refused(None);
                     self.device.cover(writes);
                 }
@@ -85,7 +86,7 @@ impl Poller {
                 tracing::warn!(error = %causes(&error), "not a whole sync reply");
                 self.unreadable(token, since.as_deref()).await
             }
-            Some(Err(error)) => self.main_failed(since.is_none(), tries, &error).await,
+            Some(Err(error)) => self.main_failed(since.is_none(), &error).await,
             None => Outcome::AskAgain,
         }
     }
@@ -198,19 +199,16 @@ impl Poller {
         Outcome::Retry { after: None, at_most: outcome::FIRST_POLL_RETRY }
     }
 
-    async fn main_failed(&self, is_first: bool, tries: u32, error: &upstream::Error) -> Outcome {
-        // Upstream was restored from a backup, or is another server: begin again without a since. Much
-        // is lost by that, so it has to refuse twice.
+    async fn main_failed(&self, is_first: bool, error: &upstream::Error) -> Outcome {
         if !is_first && outcome::refuses_since(error) {
-            if tries == 0 {
-                tracing::warn!(error = %causes(error), "upstream refused its own position");
-                return Outcome::Retry { after: None, at_most: outcome::FIRST_POLL_RETRY };
+            if self.position_refused(error) {
+                let account_id = self.account.account_id;
+                if let Err(error) = self.state.store.forget_upstream_since(account_id).await {
+                    return outcome::of_store_failure(&error);
+                }
+                self.position_taken();
             }
-            tracing::warn!(error = %causes(error), "upstream refused its own position: starting anew");
-            return match self.state.store.forget_upstream_since(self.account.account_id).await {
-                Ok(()) => Outcome::Retry { after: None, at_most: outcome::FIRST_POLL_RETRY },
-                Err(error) => outcome::of_store_failure(&error),
-            };
+            return Outcome::Retry { after: None, at_most: outcome::FIRST_POLL_RETRY };
         }
         let outcome = outcome::of_failure(error, is_first);
         if let upstream::Error::Matrix { status: 403, .. } = error {

@@ -16,8 +16,8 @@ pub(super) const RETRY: Duration = Duration::from_secs(10);
 /// The wait after a poll that came too late.
 const FENCED_RETRY: Duration = Duration::from_secs(1);
 
-/// How often to look whether an account that upstream turns away is let in again.
-const PROBE: Duration = Duration::from_secs(30);
+/// How often to look whether an account that upstream turns away is let in again: that, too, is noticed within fifteen seconds.
+const PROBE: Duration = RETRY;
 
 /// What a poller does next.
 #[derive(Debug, PartialEq, Eq)]

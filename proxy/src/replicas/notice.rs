@@ -215,6 +215,8 @@ impl From<Told> for Failure {
         match told {
             Told::Unreachable => Self::Unreachable,
             Told::Timeout => Self::Timeout,
+            // No poller tells one: whoever says this is none of us, and a 401 is upstream's alone.
+            Told::Answer(401, _) => Self::Unreachable,
             Told::Answer(status, body) => Self::Answer(status, Bytes::from(body)),
         }
     }
@@ -390,6 +392,13 @@ mod tests {
         assert!(matches!(device, Notice::Device { keys: None, .. }));
         let user = "x".repeat(MOST_BYTES);
         assert_eq!(Notice::SignedIn { user, device: String::new() }.write(FROM), None);
+    }
+
+    #[test]
+    fn no_notice_makes_a_401() {
+        let body = r#"{"errcode":"M_UNKNOWN_TOKEN"}"#;
+        let heard = Failure::from(Told::Answer(401, body.to_owned()));
+        assert!(matches!(heard, Failure::Unreachable), "{heard:?}");
     }
 
     #[test]

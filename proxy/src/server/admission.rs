@@ -20,6 +20,7 @@ use super::accept::Accepted;
 use super::reply::last_words;
 use crate::client_limits::ClientLimits;
 use crate::error::Error;
+use crate::metrics::Metrics;
 use crate::peer::Peer;
 
 /// How many who are turned away are told so at once; what is beyond is closed without a word.
@@ -39,6 +40,7 @@ pub(super) struct Admission {
     by_address: DashMap<IpAddr, usize>,
     telling: Arc<Semaphore>,
     said: Mutex<Option<Instant>>,
+    metrics: Metrics,
 }
 
 /// A connection that was let in. It is over when this is dropped.
@@ -48,7 +50,7 @@ pub(super) struct Admitted {
 }
 
 impl Admission {
-    pub(super) fn new(limits: &ClientLimits) -> Arc<Self> {
+    pub(super) fn new(limits: &ClientLimits, metrics: Metrics) -> Arc<Self> {
         Arc::new(Self {
             most: limits.max_connections,
             most_per_address: limits.max_connections_per_address,
@@ -56,6 +58,7 @@ impl Admission {
             by_address: DashMap::new(),
             telling: Arc::new(Semaphore::new(TOLD_AT_ONCE)),
             said: Mutex::new(None),
+            metrics,
         })
     }
 
@@ -81,6 +84,7 @@ impl Admission {
     /// Says that there is no room, if that costs little, and closes.
     pub(super) fn turn_away(&self, accepted: Accepted, peer: Peer) {
         self.say(peer);
+        self.metrics.failed(Error::TooManyConnections.name());
         let Ok(permit) = Arc::clone(&self.telling).try_acquire_owned() else { return };
         tokio::spawn(async move {
             // Who does not listen goes without.
@@ -162,20 +166,17 @@ fn subscriber(ip: IpAddr) -> IpAddr {
 mod tests {
     use std::net::SocketAddr;
 
+    use tokio::net::UnixStream;
+
     use super::*;
 
     fn admission(most: Option<usize>, most_per_address: Option<usize>) -> Arc<Admission> {
-        Admission::new(&ClientLimits {
-            max_buffered_bytes: 1,
-            max_head_bytes: 1,
-            head_timeout: None,
-            body_timeout: None,
-            reply_timeout: None,
+        let limits = ClientLimits {
             max_connections: most,
             max_connections_per_address: most_per_address,
-            max_requests_per_token: None,
-            max_token_checks: 1,
-        })
+            ..ClientLimits::none()
+        };
+        Admission::new(&limits, Metrics::new())
     }
 
     fn peer(address: &str) -> Peer {
@@ -192,6 +193,19 @@ mod tests {
         drop(first);
         let _third = admission.admit(peer("203.0.113.1")).expect("one has ended");
         assert!(admission.admit(Peer::unix()).is_none());
+    }
+
+    #[tokio::test]
+    async fn who_is_turned_away_is_counted() {
+        let admission = admission(Some(0), None);
+        for _ in 0..2 {
+            let (ours, _theirs) = UnixStream::pair().expect("a pair of sockets");
+            assert!(admission.admit(Peer::unix()).is_none());
+            admission.turn_away(Accepted::Unix(ours), Peer::unix());
+        }
+        let exposed = admission.metrics.expose(None).expect("it is text");
+        let line = r#"syncv3_errors_total{error="too_many_connections"} 2"#;
+        assert!(exposed.lines().any(|found| found == line), "{exposed}");
     }
 
     #[test]

@@ -16,10 +16,11 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::accept::Accepted;
-use super::pace::{Answered, Paced, Phase};
-use crate::body::Body;
+use super::pace::{Paced, Phase};
+use crate::body::{Body, With};
 use crate::client_limits::ClientLimits;
 use crate::guard::MAX_HEADERS;
+use crate::metrics::Metrics;
 
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
@@ -35,6 +36,7 @@ const MIN_BUFFER: usize = 400 * 1024;
 pub(crate) async fn serve<A, F>(
     accepted: Accepted,
     limits: &ClientLimits,
+    metrics: &Metrics,
     answer: A,
     stop: watch::Receiver<bool>,
 ) where
@@ -42,11 +44,11 @@ pub(crate) async fn serve<A, F>(
     F: Future<Output = Response<Body>>,
 {
     match accepted {
-        Accepted::Tcp(stream, _) => serve_plain(stream, limits, answer, stop).await,
-        Accepted::Unix(stream) => serve_plain(stream, limits, answer, stop).await,
+        Accepted::Tcp(stream, _) => serve_plain(stream, limits, metrics, answer, stop).await,
+        Accepted::Unix(stream) => serve_plain(stream, limits, metrics, answer, stop).await,
         Accepted::Tls(stream, address, acceptor) => {
             match timeout(HANDSHAKE, acceptor.accept(stream)).await {
-                Ok(Ok(stream)) => serve_plain(stream, limits, answer, stop).await,
+                Ok(Ok(stream)) => serve_plain(stream, limits, metrics, answer, stop).await,
                 Ok(Err(error)) => tracing::debug!(%address, %error, "TLS handshake failed"),
                 Err(_) => tracing::debug!(%address, "TLS handshake took too long"),
             }
@@ -57,6 +59,7 @@ pub(crate) async fn serve<A, F>(
 async fn serve_plain<I, A, F>(
     stream: I,
     limits: &ClientLimits,
+    metrics: &Metrics,
     answer: A,
     mut stop: watch::Receiver<bool>,
 ) where
@@ -65,12 +68,12 @@ async fn serve_plain<I, A, F>(
     F: Future<Output = Response<Body>>,
 {
     let phase = Phase::default();
-    let stream = Paced::new(stream, phase.clone(), limits.head_timeout, limits.reply_timeout);
+    let stream = Paced::new(stream, phase.clone(), limits, metrics);
     let service = service_fn(|request| {
         let (answering, answer) = (phase.answering(), answer(request));
         async move {
             let response = answer.await;
-            Ok::<_, Infallible>(response.map(|body| Answered::new(body, answering)))
+            Ok::<_, Infallible>(response.map(|body| With::new(body, answering)))
         }
     });
     // The library refuses without words that a client could read: up to twice as much it lets us refuse.

@@ -13,14 +13,13 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 use super::reply::last_words;
-use crate::body::{Body, BoxError};
+use crate::client_limits::ClientLimits;
 use crate::error::Error;
+use crate::metrics::Metrics;
 
 /// Nothing of the next request has come.
 const IDLE: u8 = 0;
@@ -65,6 +64,7 @@ pub(super) struct Paced<I> {
     phase: Phase,
     head: Clock,
     reply: Clock,
+    metrics: Metrics,
 }
 
 /// Runs while something is waited for.
@@ -91,13 +91,9 @@ impl Clock {
 }
 
 impl<I> Paced<I> {
-    pub(super) fn new(
-        io: I,
-        phase: Phase,
-        head_timeout: Option<Duration>,
-        reply_timeout: Option<Duration>,
-    ) -> Self {
-        Self { io, phase, head: Clock::new(head_timeout), reply: Clock::new(reply_timeout) }
+    pub(super) fn new(io: I, phase: Phase, limits: &ClientLimits, metrics: &Metrics) -> Self {
+        let (head, reply) = (Clock::new(limits.head_timeout), Clock::new(limits.reply_timeout));
+        Self { io, phase, head, reply, metrics: metrics.clone() }
     }
 
     /// A write that is done, or one whose client has taken nothing for too long.
@@ -131,6 +127,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for Paced<I> {
             }
         }
         if self.phase.is(HEAD) && self.head.is_over(cx) {
+            self.metrics.failed(Error::RequestTimeout.name());
             // Between two requests there is nothing else to write. Who does not take it at once goes without it.
             let _ = Pin::new(&mut self.io).poll_write(cx, &last_words(Error::RequestTimeout));
             let _ = Pin::new(&mut self.io).poll_flush(cx);
@@ -174,38 +171,6 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Paced<I> {
     }
 }
 
-/// A reply's body, with which the answering ends.
-pub(super) struct Answered {
-    body: Body,
-    _answering: Answering,
-}
-
-impl Answered {
-    pub(super) fn new(body: Body, answering: Answering) -> Self {
-        Self { body, _answering: answering }
-    }
-}
-
-impl HttpBody for Answered {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
@@ -219,7 +184,12 @@ mod tests {
     fn stream() -> (Paced<DuplexStream>, Phase, DuplexStream) {
         let (ours, theirs) = duplex(1024);
         let phase = Phase::default();
-        let paced = Paced::new(ours, phase.clone(), Some(HEAD_TIMEOUT), Some(REPLY_TIMEOUT));
+        let limits = ClientLimits {
+            head_timeout: Some(HEAD_TIMEOUT),
+            reply_timeout: Some(REPLY_TIMEOUT),
+            ..ClientLimits::none()
+        };
+        let paced = Paced::new(ours, phase.clone(), &limits, &Metrics::new());
         (paced, phase, theirs)
     }
 
@@ -255,6 +225,9 @@ mod tests {
         let (kind, took) = tokio::join!(reading, dripping);
         assert_eq!(kind, io::ErrorKind::TimedOut);
         assert!(took >= HEAD_TIMEOUT && took < HEAD_TIMEOUT * 2, "{took:?}");
+        let exposed = paced.metrics.expose(None).expect("it is text");
+        let line = r#"syncv3_errors_total{error="request_timeout"} 1"#;
+        assert!(exposed.lines().any(|found| found == line), "{exposed}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@ use super::{DueAccount, Horizon, Pace};
 use crate::{AccountId, Error, Position, Store, tx::Tx};
 
 /// The most polls that one turn lets go: no statement of it is longer than that.
-const POLLS_A_TURN: i64 = 20_000;
+const POLLS_A_TURN: i64 = 250_000;
 
 impl Store {
     /// Claims up to `most` accounts that had no turn since `before`. Who stores a poll of one at this moment
@@ -48,6 +48,23 @@ impl Store {
                 is_first: row.get("is_first"),
             })
             .collect())
+    }
+
+    /// Accounts that had their turn in the future, by a clock that was ahead, have had it now: else they would have none until
+    /// then. Gives their number.
+    pub async fn end_future_turns(&self, now: i64, pace: Pace) -> Result<u64, Error> {
+        self.in_steps(
+            "retention::end_future_turns",
+            "-- retention::end_future_turns
+            UPDATE accounts
+            SET retained_at = $1
+            WHERE account_id = ANY(ARRAY(
+                SELECT account_id FROM accounts WHERE retained_at > $1 ORDER BY retained_at LIMIT $2
+            ))",
+            &[&now],
+            pace,
+        )
+        .await
     }
 
     /// Ends an account's turn: what was to go is gone, and a little more is no longer promised. A turn that took so
@@ -200,7 +217,7 @@ impl Store {
         Ok(rows.iter().map(|row| row.get("name")).collect())
     }
 
-    /// Runs a statement that deletes at most so many rows, its last parameter, until there are none left.
+    /// Runs a statement that deletes, or sets right, at most so many rows, its last parameter, until there are none left.
     pub(super) async fn in_steps(
         &self,
         name: &'static str,

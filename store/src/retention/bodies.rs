@@ -8,6 +8,8 @@
 //!
 //! A window of bodies is swept at a time: five bytes for each are what it costs in memory.
 
+use std::time::Instant;
+
 use super::Pace;
 use crate::{Error, Store};
 
@@ -76,16 +78,19 @@ impl Window {
         self.offsets.last().map(|offset| self.first + i64::from(*offset))
     }
 
-    /// The bodies, each with whether it is used.
-    fn judged(&self) -> Vec<(i64, bool)> {
-        let ids = self.offsets.iter().map(|offset| self.first + i64::from(*offset));
-        ids.zip(self.used.iter().copied()).collect()
+    /// The bodies, each with whether it is used, so many at a time: all of them would take three times as much as the window.
+    fn judged(&self, at_once: usize) -> impl Iterator<Item = Vec<(i64, bool)>> {
+        self.offsets.chunks(at_once).zip(self.used.chunks(at_once)).map(|(offsets, used)| {
+            let ids = offsets.iter().map(|offset| self.first + i64::from(*offset));
+            ids.zip(used.iter().copied()).collect()
+        })
     }
 }
 
 impl Store {
     /// Sweeps all bodies, and then the redactions.
     pub async fn sweep_bodies(&self, sweep: BodySweep) -> Result<Swept, Error> {
+        let begun = Instant::now();
         let mut swept = Swept::default();
         let mut after = 0;
         loop {
@@ -94,7 +99,7 @@ impl Store {
             let Some(last) = window.last() else { break };
             after = last;
             self.references(sweep.pace, |body_id| window.see(body_id)).await?;
-            self.judge(&window, sweep, &mut swept).await?;
+            self.judge(&window, sweep, begun, &mut swept).await?;
         }
         swept.redactions = self.sweep_redactions(sweep).await?;
         Ok(swept)
@@ -123,15 +128,17 @@ impl Store {
         Ok(window)
     }
 
-    /// Goes through the bodies of a window whose references have been read.
+    /// Goes through the bodies of a window whose references have been read. A sweep may take hours: a mark says when it was
+    /// set, for it has to stand from then on.
     async fn judge(
         &self,
         window: &Window,
         sweep: BodySweep,
+        begun: Instant,
         swept: &mut Swept,
     ) -> Result<(), Error> {
         let at_once = usize::try_from(sweep.pace.rows).unwrap_or(1).max(1);
-        for bodies in window.judged().chunks(at_once) {
+        for bodies in window.judged(at_once) {
             let of = |used: bool| {
                 let judged = bodies.iter().filter(move |(_, is_used)| *is_used == used);
                 judged.map(|(body_id, _)| *body_id).collect::<Vec<i64>>()
@@ -140,7 +147,8 @@ impl Store {
             let unused = of(false);
             if !unused.is_empty() {
                 swept.removed += self.remove(&unused, sweep.now - STANDS).await?;
-                swept.marked += self.mark(&unused, sweep.now).await?;
+                let passed = i64::try_from(begun.elapsed().as_millis()).unwrap_or(i64::MAX);
+                swept.marked += self.mark(&unused, sweep.now.saturating_add(passed)).await?;
             }
             sweep.pace.rest().await;
         }
@@ -167,6 +175,7 @@ impl Store {
         Ok(())
     }
 
+    /// Marks those that have no mark yet, or one from the future: a clock was ahead, and they would stay until then.
     async fn mark(&self, unused: &[i64], now: i64) -> Result<u64, Error> {
         let tx = self.tx("bodies::mark").await?;
         let marked = tx
@@ -180,7 +189,7 @@ impl Store {
                     CROSS JOIN LATERAL (
                         SELECT body_id
                         FROM event_bodies
-                        WHERE body_id = t.body_id AND unused_since IS NULL
+                        WHERE body_id = t.body_id AND (unused_since IS NULL OR unused_since > $2)
                         LIMIT 1
                         FOR NO KEY UPDATE SKIP LOCKED
                     ) l

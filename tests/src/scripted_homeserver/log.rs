@@ -23,7 +23,13 @@ pub struct Seen {
 
 /// Everything that arrived, in order.
 #[derive(Debug, Default)]
-pub(super) struct Log(Mutex<Vec<Seen>>, Mutex<HashMap<String, Syncs>>);
+pub(super) struct Log {
+    /// Paths and queries of all heads, whether or not their bodies have ended.
+    heads: Mutex<Vec<String>>,
+    requests: Mutex<Vec<Seen>>,
+    /// By their tokens.
+    syncs: Mutex<HashMap<String, Syncs>>,
+}
 
 /// The syncs of one token.
 #[derive(Debug, Default)]
@@ -37,7 +43,7 @@ pub(super) struct UnderWay<'a>(&'a Log, String);
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        let mut syncs = self.0.1.lock().unwrap();
+        let mut syncs = self.0.syncs.lock().unwrap();
         syncs.get_mut(&self.1).unwrap().under_way -= 1;
     }
 }
@@ -65,7 +71,7 @@ impl Seen {
 impl Log {
     /// A sync with this token is under way until what this gives is dropped.
     pub(super) fn begin_sync(&self, token: &str) -> UnderWay<'_> {
-        let mut all = self.1.lock().unwrap();
+        let mut all = self.syncs.lock().unwrap();
         let syncs = all.entry(token.to_owned()).or_default();
         syncs.under_way += 1;
         syncs.most = syncs.most.max(syncs.under_way);
@@ -74,14 +80,22 @@ impl Log {
 
     /// How many syncs of one token were ever under way at once.
     pub(super) fn most_syncs_at_once(&self) -> usize {
-        self.1.lock().unwrap().values().map(|syncs| syncs.most).max().unwrap_or(0)
+        self.syncs.lock().unwrap().values().map(|syncs| syncs.most).max().unwrap_or(0)
+    }
+
+    pub(super) fn add_head(&self, target: String) {
+        self.heads.lock().unwrap().push(target);
+    }
+
+    pub(super) fn heads(&self) -> Vec<String> {
+        self.heads.lock().unwrap().clone()
     }
 
     pub(super) fn add(&self, seen: Seen) {
-        self.0.lock().unwrap().push(seen);
+        self.requests.lock().unwrap().push(seen);
     }
 
     pub(super) fn all(&self) -> Vec<Seen> {
-        self.0.lock().unwrap().clone()
+        self.requests.lock().unwrap().clone()
     }
 }

@@ -62,8 +62,11 @@ where
 
 async fn answer(request: Request<Incoming>, script: &Script, log: &Log) -> Response<Body> {
     let (head, body) = request.into_parts();
-    let (body_length, body_digest) = drain(body).await;
     let target = head.uri.to_string();
+    if script.ledger().is_none() {
+        log.add_head(target.clone());
+    }
+    let (body_length, body_digest) = drain(body).await;
     let seen = Seen {
         method: head.method.to_string(),
         target,

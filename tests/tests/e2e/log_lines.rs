@@ -31,7 +31,9 @@ async fn a_busy_session_is_not_logged() {
         alice.get("/_matrix/client/v3/no/such/path").send().await;
     }
     let lines = stage.proxy.log_lines();
-    assert!(begun <= FEW, "the start is told in few lines:\n{}", lines.join("\n"));
+    // A fresh database has a line for each migration, once.
+    let migrated = lines.iter().filter(|line| line.contains("migrated")).count();
+    assert!(begun - migrated <= FEW, "the start is told in few lines:\n{}", lines.join("\n"));
     assert_eq!(lines.len(), begun, "nothing is said of requests:\n{}", lines.join("\n"));
 }
 

@@ -1,6 +1,7 @@
 //! Tokens that nobody knows: what they cost the homeserver, and that a flood of them is nobody else's trouble.
 
 use std::collections::HashSet;
+use std::future::Future;
 
 use futures_util::future::join_all;
 use serde_json::json;
@@ -118,6 +119,19 @@ async fn a_flood_of_unknown_tokens_is_shed() {
 }
 
 #[tokio::test]
+async fn what_a_flood_sheds_ends_nothing_at_the_homeserver() {
+    let (homeserver, proxy, _gate) = flooded().await;
+    let log_out = |stranger: Client| async move {
+        stranger.post("/_matrix/client/v3/logout/all").json(&json!({})).send().await
+    };
+    for reply in flood_of(&proxy, &homeserver, log_out).await {
+        reply.refused(429, "M_LIMIT_EXCEEDED");
+    }
+    // Else the homeserver would end sessions that go on here.
+    assert!(homeserver.seen_at("/logout").is_empty());
+}
+
+#[tokio::test]
 async fn known_tokens_are_not_held_up_by_a_flood() {
     let (homeserver, proxy, _gate) = flooded().await;
     let bob = homeserver.device(&proxy.url(), "@bob:scripted", "DESK");
@@ -163,21 +177,33 @@ async fn flooded() -> (ScriptedHomeserver, Proxy, Gate) {
     (homeserver, proxy, gate)
 }
 
-/// Sends so many strangers that some find no room, and returns what these were told. The others go on waiting.
+/// So many strangers sync that some find no room; returns what these were told. The others go on waiting.
 async fn flood(proxy: &Proxy, homeserver: &ScriptedHomeserver) -> Vec<Reply> {
+    flood_of(proxy, homeserver, |stranger| async move { stranger.sync().send().await }).await
+}
+
+/// The same, of strangers that ask for something else.
+async fn flood_of<F>(
+    proxy: &Proxy,
+    homeserver: &ScriptedHomeserver,
+    ask: impl Fn(Client) -> F,
+) -> Vec<Reply>
+where
+    F: Future<Output = Reply> + Send + 'static,
+{
     const SHED: usize = 20;
     let (sender, mut replies) = tokio::sync::mpsc::unbounded_channel();
     let all_before: HashSet<String> = asked_about(homeserver);
     let requests = (0..AT_ONCE + WAITING + SHED).map(|n| {
         let stranger = stranger_at(proxy, &format!("of_a_flood_{n}"));
-        let sender = sender.clone();
+        let (sender, asked) = (sender.clone(), ask(stranger));
         async move {
-            let reply = stranger.sync().send().await;
+            let reply = asked.await;
             // Nobody listens any more once enough have been told.
             sender.send(reply).ok();
         }
     });
-    tokio::spawn(join_all(requests));
+    tokio::spawn(join_all(requests.collect::<Vec<_>>()));
     let mut shed = Vec::new();
     while shed.len() < SHED {
         shed.push(replies.recv().await.expect("requests are under way"));

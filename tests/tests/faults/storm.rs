@@ -141,7 +141,8 @@ fn assert_small(report: &Report, told: &str) {
     let most = start.memory_kib + MORE_MEMORY_KIB.max(start.memory_kib / 5);
     assert!(end.memory_kib <= most, "the process has grown\n{told}");
     assert!(end.files <= start.files + 30, "files are left open\n{told}");
-    assert!(end.connections <= 16, "more connections than the pool has\n{told}");
+    // Those of the pool, and the one with which the process says that it lives.
+    assert!(end.connections <= 16 + 1, "more connections than the pool has\n{told}");
     // Ghosts begin sessions, as many as a device may have.
     assert!(end.sessions <= 3 + 20, "sessions pile up\n{told}");
 }

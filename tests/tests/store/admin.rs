@@ -18,6 +18,7 @@ struct Phone {
 impl Phone {
     async fn on(store: Store) -> Self {
         let mut feed = Feed::of(&store, "@alice:x").await;
+        feed.now = 9;
         let account = feed.account_id;
         let device = store.device(account, "PHONE").await.unwrap().device_nid;
         store.claim_main_poll(account, None, device).await.unwrap();
@@ -66,9 +67,10 @@ async fn accounts_come_in_pages_and_by_name() {
     assert_eq!((alice.pos, alice.joined_rooms, alice.devices), (Position(1), 2, 1));
     assert_eq!((alice.main_device.as_deref(), alice.used_at), (Some("PHONE"), Some(5)));
     assert!(alice.has_upstream_since);
-    assert_eq!(alice.stored_at, None, "this server does not keep the times of transactions");
+    assert_eq!(alice.stored_at, Some(9));
     let bob = store.account_status("@bob:x").await.unwrap().unwrap();
     assert_eq!((bob.pos, bob.joined_rooms, bob.used_at), (Position(0), 0, None));
+    assert_eq!(bob.stored_at, None, "nothing was");
     assert!(!bob.has_upstream_since && bob.main_device.is_none());
     assert!(store.account_status("@dora:x").await.unwrap().is_none());
 }

@@ -274,6 +274,43 @@ async fn messages_that_clients_have_and_upstream_tells_again_are_not_stored_agai
     }
 }
 
+/// The same where clients have acknowledged some of them only, or upstream begins in the middle; whichever poll it is.
+#[tokio::test]
+async fn messages_of_which_clients_have_some_are_not_stored_again() {
+    for is_main in [false, true] {
+        let store = fresh_store().await;
+        let account = store.account("@alice:x").await.unwrap().account_id;
+        let phone = store.device(account, "PHONE").await.unwrap().device_nid;
+        if is_main {
+            store.claim_main_poll(account, None, phone).await.unwrap();
+        }
+        for (messages, held, acknowledged) in [
+            (&["1", "2", "3"][..], "1 2 3", 1),
+            (&["1", "2", "3"], "2 3", 1),
+            (&["2", "3", "4"], "2 3 4", 2),
+            (&["2", "3", "4", "5"], "3 4 5", 4),
+            (&["4", "5"], "5", 5),
+            (&["5", "6"], "6", 6),
+        ] {
+            let device = to_device(phone, messages);
+            if is_main {
+                store.forget_upstream_since(account).await.unwrap();
+                let next_batch = "s".to_owned();
+                let poll = Poll { next_batch, device: Some(device), ..Poll::default() };
+                store.ingest(account, &poll).await.unwrap();
+            } else {
+                store.forget_light_since(phone).await.unwrap();
+                store.ingest_light(account, &light(None, "s", device)).await.unwrap();
+            }
+            let page = store.inbox(account, phone, InboxSeq(0), 99).await.unwrap();
+            let told: Vec<_> =
+                page.messages.iter().map(|it| String::from_utf8_lossy(&it.message)).collect();
+            assert_eq!(told.join(" "), held, "main: {is_main}, {messages:?}");
+            store.acknowledge_v2(account, phone, InboxSeq(acknowledged), 1, 0).await.unwrap();
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_light_poll_of_a_device_that_is_gone_stores_nothing() {
     let fresh = Fresh::database().await;

@@ -335,6 +335,34 @@ async fn c10_a_position_that_is_refused_begins_anew_with_a_gap() {
     }
 }
 
+/// One refusal may be a mistake of something in between, and other failures before it make it no second one.
+#[tokio::test]
+async fn c10_a_position_that_is_refused_once_is_asked_for_again() {
+    let stage = Stage::set().await;
+    let (homeserver, alice) = (&stage.homeserver, &stage.alice);
+    homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["one"]));
+    let mut chain = alice.v2();
+    chain.next().await;
+    homeserver.is_polled_with("s1").await;
+    let unavailable = json!({"errcode": "M_UNKNOWN", "error": "bad gateway"});
+    homeserver.next_syncs_fail(1, &Fault::Status(502, unavailable));
+    let refusal = json!({"errcode": "M_UNKNOWN", "error": "Invalid stream token"});
+    homeserver.next_syncs_fail(1, &Fault::Status(400, refusal));
+    homeserver.on_sync(Some("s2"), &messages_in(ROOM, "s3", &["two"]));
+    // The poll that waits is answered now; the faults are for those after it.
+    homeserver.on_sync(Some("s1"), &nothing_new("s2"));
+
+    let reply = chain.until_reply("the message", |reply| !messages(reply, ROOM).is_empty()).await;
+
+    assert_eq!(messages(&reply, ROOM), ["two"]);
+    assert_eq!(
+        (joined(&reply, ROOM)["timeline"]["limited"].clone(), homeserver.faults_left()),
+        (json!(false), 0)
+    );
+    let anew = homeserver.polled().iter().filter(|since| since.is_none()).count();
+    assert_eq!(anew, 1, "only in the beginning");
+}
+
 /// Both were restarted: the homeserver has forgotten who typed, and never says that they stopped.
 #[tokio::test]
 async fn c10_who_typed_before_a_restart_is_not_believed_to_type_for_ever() {

@@ -72,6 +72,28 @@ async fn a_body_goes_when_two_sweeps_have_met_it_nowhere() {
     assert_eq!(fresh.count("SELECT COUNT(*) FROM event_bodies").await, 5);
 }
 
+/// A sweep that takes long: what it marks at its end stands from then on, and not from when it began.
+#[tokio::test]
+async fn a_mark_says_when_it_was_set() {
+    let fresh = Fresh::database().await;
+    forgetful(&fresh, "@alice:x").await;
+    let pace = Pace { rows: 7, pause: Duration::from_millis(10) };
+    fresh.store.sweep_bodies(BodySweep { window: 1000, pace, ..sweep(3 * DAY) }).await.unwrap();
+    // It rests six times while it reads which bodies there are.
+    let marked = "SELECT MIN(unused_since) FROM event_bodies";
+    assert!(fresh.count(marked).await >= 3 * DAY + 60);
+}
+
+/// A mark by a clock that was ahead counts from when that is noticed.
+#[tokio::test]
+async fn a_mark_from_the_future_is_set_anew() {
+    let fresh = Fresh::database().await;
+    forgetful(&fresh, "@alice:x").await;
+    assert_eq!(sweeps(&fresh.store, 400 * DAY).await, (37, 0));
+    assert_eq!(sweeps(&fresh.store, 3 * DAY).await, (37, 0));
+    assert_eq!(sweeps(&fresh.store, 4 * DAY).await, (0, 37));
+}
+
 /// A mark that was wrong, because the reference came while it was read, is taken off by the next sweep.
 #[tokio::test]
 async fn a_body_that_is_used_after_all_loses_its_mark() {

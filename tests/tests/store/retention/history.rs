@@ -137,6 +137,17 @@ async fn the_clock_is_compared_with_the_servers() {
     assert!(fresh.store.clock_skew(now - 2 * HOUR).await.unwrap() > HOUR);
 }
 
+/// So is one that has jumped together with the server's, and a long time in which nothing ran.
+#[tokio::test]
+async fn a_leap_of_time_is_noticed() {
+    let fresh = Fresh::database().await;
+    let goes_on = async |now: i64| fresh.store.time_goes_on(now, DAY, DAY).await.unwrap();
+    assert!(goes_on(100 * DAY).await && goes_on(101 * DAY).await);
+    assert!(!goes_on(140 * DAY).await && !goes_on(140 * DAY + HOUR).await, "forward");
+    assert!(!goes_on(102 * DAY).await && !goes_on(102 * DAY + HOUR).await, "and back");
+    assert!(goes_on(103 * DAY).await, "a day later");
+}
+
 #[tokio::test]
 async fn a_chore_is_one_processs_at_a_time() {
     let fresh = Fresh::database().await;
@@ -145,6 +156,23 @@ async fn a_chore_is_one_processs_at_a_time() {
     assert!(!store.claim_chore("sweep", 101, 51).await.unwrap());
     assert!(store.claim_chore("other", 101, 51).await.unwrap());
     assert!(store.claim_chore("sweep", 200, 100).await.unwrap());
+    assert!(store.claim_chore("sweep", 150, 50).await.unwrap(), "begun by a clock that was ahead");
+}
+
+/// So an account has its turn again, whose last one was by a clock that was ahead.
+#[tokio::test]
+async fn a_turn_in_the_future_is_over() {
+    let fresh = Fresh::database().await;
+    let store = &fresh.store;
+    for user in 0..20 {
+        store.account(&format!("@{user}:x")).await.unwrap();
+    }
+    assert_eq!(store.due_accounts(400 * DAY, 1, 15).await.unwrap().len(), 15);
+    assert_eq!(store.due_accounts(5 * DAY, 1, 99).await.unwrap().len(), 5);
+    assert_eq!(store.end_future_turns(10 * DAY, PACE).await.unwrap(), 15);
+    assert_eq!(store.end_future_turns(10 * DAY, PACE).await.unwrap(), 0);
+    assert_eq!(store.due_accounts(11 * DAY, 9 * DAY, 99).await.unwrap().len(), 5);
+    assert_eq!(store.due_accounts(12 * DAY, 10 * DAY, 99).await.unwrap().len(), 15);
 }
 
 #[tokio::test]
