@@ -11,8 +11,14 @@ pub(crate) const SETTING: &str = "shared_preload_libraries=pg_stat_statements";
 
 /// Tables that are as large as a device has sessions, whatever the account: read through while that costs less than an
 /// index, so that how many rows of them are read says nothing.
-const OF_SESSIONS: &[&str] =
-    &["sessions", "session_params", "session_sets", "refinery_schema_history"];
+const OF_SESSIONS: &[&str] = &[
+    "sessions",
+    "session_params",
+    "session_sets",
+    "refinery_schema_history",
+    "replicas",
+    "chores",
+];
 
 /// A look at the counters of one database.
 #[derive(Debug)]
@@ -86,6 +92,7 @@ impl Counters {
             FROM pg_stat_statements
             WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
                 AND query LIKE '-- %::%'
+                AND query !~ '^-- (replicas|membership|retention|chores|bodies|history)::'
             GROUP BY 1";
         let tables = "
             SELECT t.relname::TEXT AS name,
@@ -114,10 +121,11 @@ impl Counters {
         }
     }
 
-    /// Ends the proxy's connections: a connection tells what it read when it ends, or else only seconds later. The proxy
-    /// makes new ones.
+    /// Ends the connections of the proxy's pool: a connection tells what it read when it ends, or else only seconds later. The
+    /// proxy makes new ones. The one with which it says that it lives, and holds a lock, is left alone.
     async fn hang_up(&self) {
-        let theirs = "datname = current_database() AND application_name = 'syncv3'";
+        let theirs = "datname = current_database() AND application_name = 'syncv3' AND NOT EXISTS (
+            SELECT 1 FROM pg_locks l WHERE l.pid = pg_stat_activity.pid AND l.locktype = 'advisory')";
         let end = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {theirs}");
         let left = format!("SELECT COUNT(*) FROM pg_stat_activity WHERE {theirs}");
         self.0.query(&end, &[]).await.unwrap();
