@@ -65,10 +65,8 @@ impl Account {
         self.first_poll_begins();
     }
 
-    /// What the store says of the lease. Gives whether it is ours.
-    pub(crate) fn hear_of_holder(&self, store: &Store, holder: Option<ReplicaId>) -> bool {
-        let lease = Lease::of(store, holder);
-        self.set_lease(lease);
-        lease == Lease::Ours
+    /// What the store says of the lease.
+    pub(crate) fn hear_of_holder(&self, store: &Store, holder: Option<ReplicaId>) {
+        self.set_lease(Lease::of(store, holder));
     }
 }
