@@ -23,7 +23,7 @@ pub struct ClientLimits {
     pub max_connections_per_address: Option<usize>,
     /// How many requests of one access token are under way at once.
     pub max_requests_per_token: Option<usize>,
-    /// How many access tokens that nobody has heard of are asked about at once.
+    /// How many access tokens that nobody has heard of are asked about at once, and how many that are known.
     pub max_token_checks: usize,
 }
 

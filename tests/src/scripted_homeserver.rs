@@ -126,6 +126,11 @@ impl ScriptedHomeserver {
         self.script.hold_syncs()
     }
 
+    /// Holds all answers to whose a valid token is until the gate opens.
+    pub fn hold_whoami(&self) -> Gate {
+        self.script.hold_whoami()
+    }
+
     /// Answers requests whose path begins with `prefix` with something canned.
     pub fn on_path(&self, prefix: &str, answer: Canned) {
         self.script.on_path(prefix, answer);
@@ -154,6 +159,11 @@ impl ScriptedHomeserver {
     /// How many syncs of one device were ever under way at the same time.
     pub fn most_syncs_at_once(&self) -> usize {
         self.log.most_syncs_at_once()
+    }
+
+    /// How many questions whose a token is were ever under way at the same time.
+    pub fn most_whoamis_at_once(&self) -> usize {
+        self.log.most_whoamis_at_once()
     }
 
     /// Waits until a sync with this `since` has arrived, and returns how many there have been.

@@ -42,7 +42,7 @@ pub(crate) struct ClientLimitFlags {
     #[arg(long, env = "SYNCV3_MAX_REQUESTS_PER_TOKEN", value_name = "N", default_value = defaults::MAX_REQUESTS_PER_TOKEN)]
     max_requests_per_token: String,
 
-    /// How many access tokens that nobody knows the homeserver is asked about at once
+    /// How many access tokens that nobody knows the homeserver is asked about at once, and how many that are known
     #[arg(long, env = "SYNCV3_MAX_TOKEN_CHECKS", value_name = "N", default_value = defaults::MAX_TOKEN_CHECKS)]
     max_token_checks: String,
 }

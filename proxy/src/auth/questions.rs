@@ -2,8 +2,9 @@
 //!
 //! Requests that come with one token at the same time share one question. A refusal is an answer for a minute
 //! (`refusals`). Of tokens that neither this process nor the store has ever heard of only so many are asked about at
-//! once, and only so many more wait for their turn: what is beyond is told to come again. Tokens that are known wait
-//! behind none of them.
+//! once, and only so many more wait for their turn: what is beyond is told to come again. Of tokens that are known as many
+//! are asked about at once, because all may be in doubt at the same moment; they wait behind no stranger, and no longer
+//! than upstream may take.
 //!
 //! Neighbours: `auth` decides what follows from an answer. Nothing here makes up a 401.
 
@@ -29,7 +30,7 @@ use crate::{
     upstream::{self, AccessToken, Whoami},
 };
 
-/// How long upstream may take.
+/// How long upstream may take; of a known token, with the wait for its turn.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How many tokens are looked up in the store at once: a flood leaves most of its connections to others.
@@ -51,6 +52,7 @@ pub(crate) struct Questions {
     refusals: Refusals,
     look_ups: Turnstile,
     strangers: Turnstile,
+    known: Turnstile,
 }
 
 /// Why nobody can say whose a token is.
@@ -79,13 +81,15 @@ pub(super) enum Because {
 type Answer = Result<Whoami, Failure>;
 
 impl Questions {
-    /// Nobody has asked anything; at most so many strangers are asked about at once.
-    pub(crate) fn new(strangers: usize) -> Self {
+    /// Nobody has asked anything; at most so many strangers are asked about at once, and as many known tokens.
+    pub(crate) fn new(at_once: usize) -> Self {
         Self {
             under_way: DashMap::new(),
             refusals: Refusals::default(),
             look_ups: Turnstile::new(LOOK_UPS, MOST_LOOK_UPS_WAITING),
-            strangers: Turnstile::new(strangers, strangers.saturating_mul(QUEUE)),
+            strangers: Turnstile::new(at_once, at_once.saturating_mul(QUEUE)),
+            // They are no more than the clients that somebody knows, and none of them is sent away.
+            known: Turnstile::new(at_once, usize::MAX),
         }
     }
 
@@ -160,12 +164,17 @@ impl Question {
         let questions = &self.state.questions;
         let is_known = because == (Because::OfARequest { is_known: true })
             || questions.look_up(&self.state, &self.hash).await?.is_some();
-        let _turn = if is_known {
-            None
+        let asked = if is_known {
+            // Whoever is not asked about in time is taken for who it was, as when upstream does not answer.
+            timeout(PATIENCE, async {
+                let _turn = questions.known.pass().await;
+                self.state.upstream.whoami(access_token).await
+            })
+            .await
         } else {
-            Some(questions.strangers.pass().await.ok_or(Failure::Shed)?)
+            let _turn = questions.strangers.pass().await.ok_or(Failure::Shed)?;
+            timeout(PATIENCE, self.state.upstream.whoami(access_token)).await
         };
-        let asked = timeout(PATIENCE, self.state.upstream.whoami(access_token)).await;
         let refusal = match asked.unwrap_or(Err(upstream::Error::Timeout)) {
             Ok(whoami) => return Ok(whoami),
             Err(error) => Arc::new(error),

@@ -27,24 +27,30 @@ pub(super) struct Log {
     /// Paths and queries of all heads, whether or not their bodies have ended.
     heads: Mutex<Vec<String>>,
     requests: Mutex<Vec<Seen>>,
-    /// By their tokens.
-    syncs: Mutex<HashMap<String, Syncs>>,
+    under_way: Mutex<HashMap<What, AtOnce>>,
 }
 
-/// The syncs of one token.
+/// What is counted while it is under way.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum What {
+    /// Syncs, for each token.
+    Sync(String),
+    /// Questions whose a token is, of all tokens.
+    Whoami,
+}
+
 #[derive(Debug, Default)]
-struct Syncs {
-    under_way: usize,
+struct AtOnce {
+    now: usize,
     most: usize,
 }
 
-/// A sync, while it is under way.
-pub(super) struct UnderWay<'a>(&'a Log, String);
+/// A request, while it is under way.
+pub(super) struct UnderWay<'a>(&'a Log, What);
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        let mut syncs = self.0.syncs.lock().unwrap();
-        syncs.get_mut(&self.1).unwrap().under_way -= 1;
+        self.0.under_way.lock().unwrap().get_mut(&self.1).unwrap().now -= 1;
     }
 }
 
@@ -69,18 +75,25 @@ impl Seen {
 }
 
 impl Log {
-    /// A sync with this token is under way until what this gives is dropped.
-    pub(super) fn begin_sync(&self, token: &str) -> UnderWay<'_> {
-        let mut all = self.syncs.lock().unwrap();
-        let syncs = all.entry(token.to_owned()).or_default();
-        syncs.under_way += 1;
-        syncs.most = syncs.most.max(syncs.under_way);
-        UnderWay(self, token.to_owned())
+    /// A request is under way until what this gives is dropped.
+    pub(super) fn begin(&self, what: What) -> UnderWay<'_> {
+        let mut under_way = self.under_way.lock().unwrap();
+        let count = under_way.entry(what.clone()).or_default();
+        count.now += 1;
+        count.most = count.most.max(count.now);
+        UnderWay(self, what)
     }
 
     /// How many syncs of one token were ever under way at once.
     pub(super) fn most_syncs_at_once(&self) -> usize {
-        self.syncs.lock().unwrap().values().map(|syncs| syncs.most).max().unwrap_or(0)
+        let under_way = self.under_way.lock().unwrap();
+        let syncs = under_way.iter().filter(|(what, _count)| **what != What::Whoami);
+        syncs.map(|(_what, count)| count.most).max().unwrap_or(0)
+    }
+
+    /// How many questions whose a token is were ever under way at once.
+    pub(super) fn most_whoamis_at_once(&self) -> usize {
+        self.under_way.lock().unwrap().get(&What::Whoami).map_or(0, |count| count.most)
     }
 
     pub(super) fn add_head(&self, target: String) {

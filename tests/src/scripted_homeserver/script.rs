@@ -33,6 +33,7 @@ struct Lines {
     faults: VecDeque<Fault>,
     paths: Vec<(String, Canned)>,
     held_by: Option<watch::Receiver<bool>>,
+    whoami_held_by: Option<watch::Receiver<bool>>,
     weather: Option<Fault>,
     ledger: Option<Arc<Ledger>>,
 }
@@ -90,6 +91,12 @@ impl Script {
         gate
     }
 
+    pub(super) fn hold_whoami(&self) -> Gate {
+        let gate = Gate::closed();
+        self.change(|lines| lines.whoami_held_by = Some(gate.watch()));
+        gate
+    }
+
     pub(super) fn on_path(&self, prefix: &str, answer: Canned) {
         self.change(|lines| lines.paths.push((prefix.to_owned(), answer)));
     }
@@ -119,6 +126,10 @@ impl Script {
 
     pub(super) fn gate(&self) -> Option<watch::Receiver<bool>> {
         self.lines.lock().unwrap().held_by.clone()
+    }
+
+    pub(super) fn gate_of_whoami(&self) -> Option<watch::Receiver<bool>> {
+        self.lines.lock().unwrap().whoami_held_by.clone()
     }
 
     pub(super) fn changes(&self) -> watch::Receiver<u64> {

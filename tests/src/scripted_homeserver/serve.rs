@@ -22,7 +22,7 @@ use tokio_rustls::TlsAcceptor;
 use super::body::{Body, broken_off, dripping, huge, pass, whole};
 use super::fault::Fault;
 use super::ledger::{ROOMS, Told, state};
-use super::log::{Log, Seen};
+use super::log::{Log, Seen, What};
 use super::nothing_new;
 use super::script::{Script, Token};
 
@@ -109,6 +109,10 @@ async fn answer(request: Request<Incoming>, script: &Script, log: &Log) -> Respo
         }
     };
     if path.ends_with("/account/whoami") {
+        let _under_way = log.begin(What::Whoami);
+        if let Some(mut gate) = script.gate_of_whoami() {
+            pass(&mut gate).await;
+        }
         return reply(200, &json!({"user_id": user_id, "device_id": device_id, "is_guest": false}));
     }
     if let Some(response) = from_books(&seen, path, &user_id, &device_id, script).await {
@@ -117,7 +121,7 @@ async fn answer(request: Request<Incoming>, script: &Script, log: &Log) -> Respo
     if path.ends_with("/sync") {
         let token = bearer.unwrap_or_default();
         // Whoever hangs up ends this as well.
-        let _under_way = log.begin_sync(token);
+        let _under_way = log.begin(What::Sync(token.to_owned()));
         return sync(&seen, script, token).await;
     }
     if path.ends_with("/members") {

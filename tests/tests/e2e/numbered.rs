@@ -2,9 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
-use serde_json::json;
-use tests::client::Client;
+use serde_json::{Value, json};
+use tests::chain::Chain;
+use tests::client::{Client, Reply};
+use tests::history::RoomHistory;
+use tests::matchers::numbers;
+use tests::random::Random;
+use tests::session::Session;
+use tests::wait::PATIENCE;
 
 /// How many have been sent so far.
 pub(crate) type Progress = Arc<AtomicUsize>;
@@ -23,6 +30,61 @@ pub(crate) async fn send_to_room(from: Client, room_id: String, count: usize, se
         from.send(&room_id, &room_text(n)).await;
         sent.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// Reads the messages to a device to their end along one session, and checks them.
+pub(crate) async fn read_session(mut session: Session, who: &str, count: usize) {
+    let mut got: Vec<u64> = Vec::new();
+    let deadline = Instant::now() + PATIENCE * 4;
+    while got.last() != Some(&(count as u64 - 1)) {
+        assert!(Instant::now() < deadline, "{who} has {} messages and gets no more", got.len());
+        let Some(reply) = answer(session.request(&json!({})).timeout(2_000).try_send().await)
+        else {
+            continue;
+        };
+        got.extend(numbers(&reply["to_device"]));
+        session.absorb(&reply);
+    }
+    assert_each_once_in_order(who, &got, count);
+}
+
+/// Reads so many of both kinds of messages to their end along one v2 chain, and checks them.
+pub(crate) async fn read_v2(
+    mut chain: Chain,
+    room_id: String,
+    to_device_count: usize,
+    in_room_count: usize,
+) {
+    let mut random = Random::seeded(5);
+    let mut to_device: Vec<u64> = Vec::new();
+    let mut in_room = RoomHistory::of(&room_id);
+    let deadline = Instant::now() + PATIENCE * 4;
+    let mut room_done = false;
+    while !room_done || to_device.last() != Some(&(to_device_count as u64 - 1)) {
+        assert!(
+            Instant::now() < deadline,
+            "the v2 client has {} to-device and {} room messages and gets no more",
+            to_device.len(),
+            in_room.len()
+        );
+        let Some(reply) = answer(chain.request().timeout(2_000).try_send().await) else {
+            continue;
+        };
+        to_device.extend(numbers(&reply["to_device"]));
+        in_room.absorb(&chain.client, chain.since(), &reply, &mut random).await;
+        let last = in_room.bodies().last().and_then(|text| room_number(text));
+        room_done = last == Some(in_room_count as u64 - 1);
+        chain.absorb(&reply);
+    }
+    assert_each_once_in_order("the v2 client, to-device", &to_device, to_device_count);
+    let in_room: Vec<u64> = in_room.bodies().into_iter().filter_map(room_number).collect();
+    assert_each_once_in_order("the v2 client, in the room", &in_room, in_room_count);
+}
+
+/// A reply, or nothing where the connection broke, in which case the client asks the same again. An answer that arrives
+/// must be a good one.
+fn answer(result: Result<Reply, reqwest::Error>) -> Option<Value> {
+    result.ok().map(Reply::ok)
 }
 
 /// The text of the room message with this number.

@@ -2,6 +2,7 @@
 
 mod ending;
 mod keys;
+mod listening;
 mod moving;
 mod polling;
 mod presence;
