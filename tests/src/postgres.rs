@@ -1,7 +1,7 @@
-//! A private Postgres: initialised in a scratch directory, reachable by a Unix socket only.
+//! A private Postgres: initialised in a scratch directory, reachable by a Unix socket, and by TLS where a test asks for it.
 
-use std::fs::{self, File};
-use std::os::unix::fs::{MetadataExt, chown};
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio_postgres::{Client, NoTls};
 
+use crate::authority::Certificate;
 use crate::keep::{Kept, Signal};
 use crate::paths;
 use crate::secrets;
@@ -19,11 +20,16 @@ use crate::wait::eventually;
 /// Nobody asks for it, but no log may tell it.
 pub const PASSWORD: &str = "password_of_the_tests_database";
 
+/// The port of a server to which nobody comes over TCP.
+const PORT: u16 = 5432;
+
 /// A running Postgres server.
 #[derive(Debug)]
 pub struct Postgres {
     binaries: PathBuf,
     directory: PathBuf,
+    /// What its socket is named after, and where it listens on loopback if it speaks TLS.
+    port: u16,
     settings: Vec<String>,
     environment: Vec<(String, String)>,
     process: Mutex<Option<Kept>>,
@@ -34,6 +40,9 @@ pub struct Postgres {
 pub struct Database {
     name: String,
     socket_directory: PathBuf,
+    port: u16,
+    /// The rest of the connection string for those who do not come through the socket.
+    over_tls: Option<String>,
 }
 
 impl Postgres {
@@ -53,22 +62,59 @@ impl Postgres {
         Self::start_in(&settings, shim.environment(), &["--wal-segsize=1"]).await
     }
 
+    /// A server that speaks TLS on loopback with this certificate: see [`Database::over_tls`].
+    pub async fn start_with_tls(certificate: &Certificate) -> Self {
+        let mut postgres = Self::prepare(&["listen_addresses=127.0.0.1", "ssl=on"], Vec::new());
+        postgres.port = paths::free_port();
+        postgres.initialise(&[]);
+        for (setting, file) in
+            [("ssl_cert_file", &certificate.certificate), ("ssl_key_file", &certificate.key)]
+        {
+            // It refuses a key that is another user's, or that others may read.
+            let own = postgres.directory.join(setting);
+            fs::copy(file, &own).unwrap();
+            fs::set_permissions(&own, Permissions::from_mode(0o600)).unwrap();
+            if let Some((user, group)) = unprivileged() {
+                chown(&own, Some(user), Some(group)).unwrap();
+            }
+            postgres.settings.push(format!("{setting}={}", own.display()));
+        }
+        postgres.begin().await
+    }
+
+    /// A server that is reached on loopback as well, and speaks no TLS there.
+    pub async fn start_on_loopback() -> Self {
+        let mut postgres = Self::prepare(&["listen_addresses=127.0.0.1"], Vec::new());
+        postgres.port = paths::free_port();
+        postgres.initialise(&[]);
+        postgres.begin().await
+    }
+
     async fn start_in(
         settings: &[&str],
         environment: Vec<(String, String)>,
         initialisation: &[&str],
     ) -> Self {
-        let postgres = Self {
+        let postgres = Self::prepare(settings, environment);
+        postgres.initialise(initialisation);
+        postgres.begin().await
+    }
+
+    fn prepare(settings: &[&str], environment: Vec<(String, String)>) -> Self {
+        Self {
             binaries: binaries(),
             directory: paths::scratch("postgres"),
+            port: PORT,
             settings: settings.iter().map(|&setting| setting.to_owned()).collect(),
             environment,
             process: Mutex::new(None),
-        };
-        postgres.initialise(initialisation);
-        postgres.launch();
-        postgres.accepts_connections().await;
-        postgres
+        }
+    }
+
+    async fn begin(self) -> Self {
+        self.launch();
+        self.accepts_connections().await;
+        self
     }
 
     /// Creates a fresh database.
@@ -77,7 +123,7 @@ impl Postgres {
         let name = format!("syncv3_{}", COUNTER.fetch_add(1, Ordering::Relaxed));
         let administrator = self.administrative().connect().await.unwrap();
         administrator.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
-        Database { name, socket_directory: self.directory.clone() }
+        Database { name, ..self.administrative() }
     }
 
     /// The number of the server's first process, the parent of all others.
@@ -152,6 +198,7 @@ impl Postgres {
             .arg(&self.directory)
             // The machine does not lose power in these tests, so waiting for the disk would only cost time.
             .args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=300"])
+            .args(["-c", &format!("port={}", self.port)])
             .args(self.settings.iter().flat_map(|setting| ["-c", setting]))
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdout(log.try_clone().unwrap())
@@ -181,7 +228,12 @@ impl Postgres {
     }
 
     fn administrative(&self) -> Database {
-        Database { name: "postgres".to_owned(), socket_directory: self.directory.clone() }
+        Database {
+            name: "postgres".to_owned(),
+            socket_directory: self.directory.clone(),
+            port: self.port,
+            over_tls: None,
+        }
     }
 
     fn data(&self) -> PathBuf {
@@ -205,20 +257,35 @@ impl Database {
         Self { socket_directory: socket_directory.to_owned(), ..self.clone() }
     }
 
-    /// The libpq connection string, as users write it.
-    pub fn connection_string(&self) -> String {
-        secrets::register(PASSWORD);
-        format!(
-            "host={} user=postgres password={PASSWORD} dbname={} sslmode=disable",
-            self.socket_directory.display(),
-            self.name
-        )
+    /// The same database for those who come over TCP, with `sslmode` and what else of TLS the connection string says: of a
+    /// server of [`Postgres::start_with_tls`].
+    #[must_use]
+    pub fn over_tls(&self, parameters: &str) -> Self {
+        Self { over_tls: Some(parameters.to_owned()), ..self.clone() }
     }
 
-    /// A connection for looking into the tables. It lives as long as the runtime of the calling test.
+    /// The libpq connection string, as users write it.
+    pub fn connection_string(&self) -> String {
+        match &self.over_tls {
+            Some(parameters) => self.string("127.0.0.1", parameters),
+            None => self.through_the_socket(),
+        }
+    }
+
+    fn through_the_socket(&self) -> String {
+        self.string(&self.socket_directory.display().to_string(), "sslmode=disable")
+    }
+
+    fn string(&self, host: &str, of_tls: &str) -> String {
+        secrets::register(PASSWORD);
+        let (port, name) = (self.port, &self.name);
+        format!("host={host} port={port} user=postgres password={PASSWORD} dbname={name} {of_tls}")
+    }
+
+    /// A connection for looking into the tables, through the socket. It lives as long as the runtime of the calling test.
     pub async fn connect(&self) -> Result<Client, tokio_postgres::Error> {
         let (client, connection) =
-            tokio_postgres::connect(&self.connection_string(), NoTls).await?;
+            tokio_postgres::connect(&self.through_the_socket(), NoTls).await?;
         // The connection ends with an error when a test stops Postgres; the client then reports it where it matters.
         tokio::spawn(async move { connection.await.ok() });
         Ok(client)

@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Output};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -231,12 +231,24 @@ impl Proxy {
     /// output if it succeeds and its complaint otherwise.
     pub fn admin(&self, args: &[&str]) -> (Option<i32>, String) {
         let mut command = Command::new(paths::syncv3());
-        without_settings(&mut command);
-        command.arg("admin").args(args).args(["-db", &self.database.connection_string()]);
-        command.arg("-data-dir").arg(&self.directory);
-        let output = command.output().unwrap();
+        command.arg("admin").args(args);
+        let output = self.run_to_its_end(command);
         let said = if output.status.success() { output.stdout } else { output.stderr };
         (output.status.code(), String::from_utf8(said).unwrap())
+    }
+
+    /// How `syncv3 check` with the proxy's settings ends: the exit code, and what it finds, a line for each part.
+    pub fn check(&self) -> (Option<i32>, String) {
+        let mut command = Command::new(paths::syncv3());
+        command.args(["check", "-server", &self.server, "-secret", SECRET]);
+        let output = self.run_to_its_end(command);
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    }
+
+    fn run_to_its_end(&self, mut command: Command) -> Output {
+        without_settings(&mut command);
+        command.args(["-db", &self.database.connection_string(), "-data-dir"]);
+        command.arg(&self.directory).output().unwrap()
     }
 
     /// The number of the process, or of the first of several.

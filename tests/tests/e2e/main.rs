@@ -14,6 +14,7 @@ mod client_limits;
 mod cold_start;
 mod crash;
 mod data_directory;
+mod database_tls;
 mod demo;
 mod devices;
 mod e2ee;
