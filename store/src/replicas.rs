@@ -18,6 +18,9 @@ const LOCKS: i32 = 0x7379_6e63;
 /// The channel on which replicas tell each other news.
 const CHANNEL: &str = "syncv3";
 
+/// Now by the database's clock, in milliseconds, as a part of a statement: all replicas share that clock.
+const DATABASE_NOW: &str = "(extract(epoch FROM clock_timestamp()) * 1000)::BIGINT";
+
 /// What this process is among the replicas. A store that has never joined polls for nobody and is not fenced.
 #[derive(Debug, Default)]
 pub(crate) struct Own(AtomicI32);
@@ -71,7 +74,8 @@ impl Store {
         let rows = self
             .query(
                 "replicas::claim_account",
-                "-- replicas::claim_account
+                &format!(
+                    "-- replicas::claim_account
                 UPDATE accounts
                 SET replica_id = $2
                 WHERE account_id = (
@@ -83,11 +87,12 @@ impl Store {
                             FROM replicas r
                             WHERE r.replica_id = a.replica_id
                                 AND r.replica_id <> $2
-                                AND r.alive_until > (extract(epoch FROM clock_timestamp()) * 1000)::BIGINT
+                                AND r.alive_until > {DATABASE_NOW}
                         )
                     FOR UPDATE SKIP LOCKED
                 )
-                RETURNING replica_id",
+                RETURNING replica_id"
+                ),
                 &[&account_id.0, &own.0],
             )
             .await?;
@@ -158,14 +163,16 @@ impl Store {
         let ids: Vec<i32> = replicas.iter().map(|id| id.0).collect();
         self.query(
             "replicas::bury",
-            "-- replicas::bury
+            &format!(
+                "-- replicas::bury
             UPDATE replicas
             SET alive_until = 0
             WHERE replica_id = ANY($1)
                 AND (
-                    alive_until <= (extract(epoch FROM clock_timestamp()) * 1000)::BIGINT
+                    alive_until <= {DATABASE_NOW}
                     OR pg_try_advisory_xact_lock($2, replica_id)
-                )",
+                )"
+            ),
             &[&ids, &LOCKS],
         )
         .await?;
@@ -218,10 +225,12 @@ impl Store {
         let rows = self
             .query(
                 "replicas::dead_replicas",
-                "-- replicas::dead_replicas
+                &format!(
+                    "-- replicas::dead_replicas
                 SELECT replica_id
                 FROM replicas
-                WHERE alive_until <= (extract(epoch FROM clock_timestamp()) * 1000)::BIGINT",
+                WHERE alive_until <= {DATABASE_NOW}"
+                ),
                 &[],
             )
             .await?;

@@ -8,7 +8,7 @@ use std::{future::poll_fn, time::Duration};
 use tokio::sync::mpsc;
 use tokio_postgres::{AsyncMessage, Client};
 
-use super::{CHANNEL, LOCKS, VACATE_ORPHANS};
+use super::{CHANNEL, DATABASE_NOW, LOCKS, VACATE_ORPHANS};
 use crate::{AccountId, Error, ReplicaId, Store, connect::Connection, tx::Params};
 
 /// This process among the replicas, as long as its session with the database lasts.
@@ -69,13 +69,15 @@ impl Membership {
     pub async fn beat(&self, lifetime: Duration, accounts: i32) -> Result<Option<Beat>, Error> {
         let lived = self
             .query(
-                "-- membership::beat
+                &format!(
+                    "-- membership::beat
                 UPDATE replicas
-                SET alive_until = (extract(epoch FROM clock_timestamp()) * 1000)::BIGINT + $2,
+                SET alive_until = {DATABASE_NOW} + $2,
                     accounts = $3
                 WHERE replica_id = $1
-                    AND alive_until > (extract(epoch FROM clock_timestamp()) * 1000)::BIGINT
-                RETURNING replica_id",
+                    AND alive_until > {DATABASE_NOW}
+                RETURNING replica_id"
+                ),
                 &[&self.replica.0, &millis(lifetime), &accounts],
             )
             .await?;
@@ -84,11 +86,11 @@ impl Membership {
         }
         let rows = self
             .query(
-                "-- membership::beat
+                &format!("-- membership::beat
                 SELECT
                     replica_id,
                     accounts,
-                    alive_until > (extract(epoch FROM clock_timestamp()) * 1000)::BIGINT AS alive,
+                    alive_until > {DATABASE_NOW} AS alive,
                     NOT EXISTS (
                         SELECT 1
                         FROM pg_locks l
@@ -99,7 +101,7 @@ impl Membership {
                             AND l.granted
                     ) AS unlocked
                 FROM replicas
-                WHERE replica_id <> $1",
+                WHERE replica_id <> $1"),
                 &[&self.replica.0, &i64::from(LOCKS)],
             )
             .await?;
@@ -159,13 +161,15 @@ impl Membership {
     async fn enter(&self, lifetime: Duration) -> Result<ReplicaId, Error> {
         let rows = self
             .query(
-                "-- membership::enter
+                &format!(
+                    "-- membership::enter
                 WITH entered AS (
                     INSERT INTO replicas (alive_until)
-                    VALUES ((extract(epoch FROM clock_timestamp()) * 1000)::BIGINT + $1)
+                    VALUES ({DATABASE_NOW} + $1)
                     RETURNING replica_id
                 )
-                SELECT replica_id, pg_advisory_lock($2, replica_id) AS locked FROM entered",
+                SELECT replica_id, pg_advisory_lock($2, replica_id) AS locked FROM entered"
+                ),
                 &[&millis(lifetime), &LOCKS],
             )
             .await?;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tests::chain::Chain;
 use tests::matchers::{events, joined, messages, numbers, section, typing};
 use tests::scripted_homeserver::{
     Canned, Fault, first_sync, messages_in, nothing_new, with_to_device,
@@ -11,6 +12,17 @@ use tests::wait::{eventually, eventually_within};
 
 use super::ROOM;
 use crate::stage::Stage;
+
+/// A stage on which Alice has synced and the next poll waits; and her chain.
+async fn polled() -> (Stage, Chain) {
+    let stage = Stage::set().await;
+    let (homeserver, alice) = (&stage.homeserver, &stage.alice);
+    homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["one"]));
+    let mut chain = alice.v2();
+    chain.next().await;
+    homeserver.is_polled_with("s1").await;
+    (stage, chain)
+}
 
 #[tokio::test]
 async fn c10_whatever_goes_wrong_the_same_position_is_asked_for_again() {
@@ -22,12 +34,8 @@ async fn c10_whatever_goes_wrong_the_same_position_is_asked_for_again() {
         Fault::TruncatedJson,
         Fault::BreakOff,
     ] {
-        let stage = Stage::set().await;
-        let (homeserver, alice) = (&stage.homeserver, &stage.alice);
-        homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["one"]));
-        let mut chain = alice.v2();
-        chain.next().await;
-        homeserver.is_polled_with("s1").await;
+        let (stage, mut chain) = polled().await;
+        let homeserver = &stage.homeserver;
 
         homeserver.next_syncs_fail(2, &fault);
         homeserver.on_sync(Some("s1"), &with_to_device(messages_in(ROOM, "s2", &["two"]), &[1, 2]));
@@ -67,12 +75,8 @@ async fn c10_an_answer_in_small_pieces_is_an_answer() {
 
 #[tokio::test]
 async fn c10_while_the_homeserver_is_down_waiting_clients_go_on_waiting() {
-    let stage = Stage::set().await;
-    let (homeserver, alice) = (&stage.homeserver, &stage.alice);
-    homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["one"]));
-    let mut chain = alice.v2();
-    chain.next().await;
-    homeserver.is_polled_with("s1").await;
+    let (stage, mut chain) = polled().await;
+    let homeserver = &stage.homeserver;
     homeserver
         .next_syncs_fail(3, &Fault::Status(503, json!({"errcode": "M_UNKNOWN", "error": "down"})));
     homeserver.on_sync(Some("s1"), &nothing_new("s2"));
@@ -88,12 +92,8 @@ async fn c10_while_the_homeserver_is_down_waiting_clients_go_on_waiting() {
 
 #[tokio::test]
 async fn c10_a_rate_limit_is_obeyed() {
-    let stage = Stage::set().await;
-    let (homeserver, alice) = (&stage.homeserver, &stage.alice);
-    homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["one"]));
-    let mut chain = alice.v2();
-    chain.next().await;
-    homeserver.is_polled_with("s1").await;
+    let (stage, mut chain) = polled().await;
+    let homeserver = &stage.homeserver;
     let limit =
         json!({"errcode": "M_LIMIT_EXCEEDED", "error": "too fast", "retry_after_ms": 2_000});
     homeserver.next_syncs_fail(1, &Fault::Status(429, limit));
@@ -160,12 +160,8 @@ async fn c10_a5_a_token_that_ends_is_answered_in_the_homeservers_words_and_a_new
 /// Not the end of the token: the client is told why, and all goes on when the reason is gone.
 #[tokio::test]
 async fn c10_a_user_whom_the_homeserver_does_not_serve_is_told_so() {
-    let stage = Stage::set().await;
-    let (homeserver, alice) = (&stage.homeserver, &stage.alice);
-    homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["one"]));
-    let mut chain = alice.v2();
-    chain.next().await;
-    homeserver.is_polled_with("s1").await;
+    let (stage, mut chain) = polled().await;
+    let homeserver = &stage.homeserver;
     let words =
         json!({"errcode": "M_CONSENT_NOT_GIVEN", "error": "agree first", "consent_uri": "x"});
     homeserver.next_syncs_fail(1, &Fault::Status(403, words.clone()));
@@ -187,12 +183,8 @@ async fn c10_a_user_whom_the_homeserver_does_not_serve_is_told_so() {
 
 #[tokio::test]
 async fn b2_after_a_refresh_the_device_goes_on_where_it_was() {
-    let stage = Stage::set().await;
+    let (stage, mut chain) = polled().await;
     let (homeserver, alice) = (&stage.homeserver, &stage.alice);
-    homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["one"]));
-    let mut chain = alice.v2();
-    chain.next().await;
-    homeserver.is_polled_with("s1").await;
     homeserver.revoke(
         alice,
         json!({"errcode": "M_UNKNOWN_TOKEN", "error": "expired", "soft_logout": true}),
@@ -218,12 +210,8 @@ async fn b2_after_a_refresh_the_device_goes_on_where_it_was() {
 
 #[tokio::test]
 async fn c10_a_reply_that_is_cut_off_again_and_again_is_asked_for_with_fewer_events() {
-    let stage = Stage::set().await;
-    let (homeserver, alice) = (&stage.homeserver, &stage.alice);
-    homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["one"]));
-    let mut chain = alice.v2();
-    chain.next().await;
-    homeserver.is_polled_with("s1").await;
+    let (stage, mut chain) = polled().await;
+    let homeserver = &stage.homeserver;
     homeserver.on_sync(Some("s1"), &nothing_new("s2"));
     homeserver.is_polled_with("s2").await;
     homeserver.next_syncs_fail(5, &Fault::TruncatedJson);
@@ -338,12 +326,8 @@ async fn c10_a_position_that_is_refused_begins_anew_with_a_gap() {
 /// One refusal may be a mistake of something in between, and other failures before it make it no second one.
 #[tokio::test]
 async fn c10_a_position_that_is_refused_once_is_asked_for_again() {
-    let stage = Stage::set().await;
-    let (homeserver, alice) = (&stage.homeserver, &stage.alice);
-    homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["one"]));
-    let mut chain = alice.v2();
-    chain.next().await;
-    homeserver.is_polled_with("s1").await;
+    let (stage, mut chain) = polled().await;
+    let homeserver = &stage.homeserver;
     let unavailable = json!({"errcode": "M_UNKNOWN", "error": "bad gateway"});
     homeserver.next_syncs_fail(1, &Fault::Status(502, unavailable));
     let refusal = json!({"errcode": "M_UNKNOWN", "error": "Invalid stream token"});

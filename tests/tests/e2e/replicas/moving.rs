@@ -8,6 +8,32 @@ use super::{COUNT, replicas};
 
 const ROUNDS: u64 = 12;
 
+/// What a client has got of a text and a message to the device in each round.
+#[derive(Debug, Default)]
+struct Got {
+    texts: Vec<String>,
+    to_device: Vec<u64>,
+}
+
+impl Got {
+    /// Takes the texts that a reply tells of the room, and its to-device messages.
+    fn take(&mut self, texts: &[&str], reply: &Value) {
+        self.texts.extend(texts.iter().map(|&text| text.to_owned()));
+        self.to_device.extend(numbers(&reply["to_device"]));
+    }
+
+    fn has_all_of(&self, round: u64) -> bool {
+        self.texts.len() as u64 > round && self.to_device.len() as u64 > round
+    }
+
+    #[track_caller]
+    fn assert_each_once_in_order(&self) {
+        let expected: Vec<String> = (0..ROUNDS).map(|round| format!("text {round}")).collect();
+        assert_eq!(self.texts, expected);
+        assert_eq!(self.to_device, (0..ROUNDS).collect::<Vec<_>>());
+    }
+}
+
 #[tokio::test]
 async fn a_v2_client_that_moves_with_each_request_misses_nothing_and_gets_nothing_twice() {
     let lab = Lab::shared().await;
@@ -17,24 +43,21 @@ async fn a_v2_client_that_moves_with_each_request_misses_nothing_and_gets_nothin
     let mut chain = replicas.at(0, &alice).v2();
     chain.next().await;
 
-    let (mut texts, mut to_device) = (Vec::new(), Vec::new());
+    let mut got = Got::default();
     for round in 0..ROUNDS {
         bob.send(&room, &format!("text {round}")).await;
         bob.send_to_device(&alice, "m.test", json!({"n": round})).await.ok();
         let mut number = usize::try_from(round).unwrap();
-        while texts.len() as u64 <= round || to_device.len() as u64 <= round {
+        while !got.has_all_of(round) {
             number += 1;
             chain = chain.moved_to(&replicas.at(number, &alice));
             let reply = chain.poll().await;
-            texts.extend(messages(&reply, &room).iter().map(|&text| text.to_owned()));
-            to_device.extend(numbers(&reply["to_device"]));
-            assert!(number < 100, "it does not come: {texts:?}, {to_device:?}");
+            got.take(&messages(&reply, &room), &reply);
+            assert!(number < 100, "it does not come: {got:?}");
         }
     }
 
-    let expected: Vec<String> = (0..ROUNDS).map(|round| format!("text {round}")).collect();
-    assert_eq!(texts, expected);
-    assert_eq!(to_device, (0..ROUNDS).collect::<Vec<_>>());
+    got.assert_each_once_in_order();
 }
 
 #[tokio::test]
@@ -50,24 +73,22 @@ async fn a_v3_session_that_moves_with_each_request_misses_nothing_and_gets_nothi
     });
     session.ask(first).await;
 
-    let (mut texts, mut to_device) = (Vec::new(), Vec::new());
+    let mut got = Got::default();
     for round in 0..ROUNDS {
         bob.send(&room, &format!("text {round}")).await;
         bob.send_to_device(&alice, "m.test", json!({"n": round})).await.ok();
         let mut number = usize::try_from(round).unwrap();
-        while texts.len() as u64 <= round || to_device.len() as u64 <= round {
+        while !got.has_all_of(round) {
             number += 1;
             session.client = replicas.at(number, &alice);
             let reply = session.poll().await;
-            texts.extend(texts_in(&reply, &room));
-            to_device.extend(numbers(&reply["to_device"]));
-            assert!(number < 100, "it does not come: {texts:?}, {to_device:?}");
+            let timeline = events(&reply["room"]["rooms"][&room]["timeline"]);
+            got.take(&bodies(&timeline), &reply);
+            assert!(number < 100, "it does not come: {got:?}");
         }
     }
 
-    let expected: Vec<String> = (0..ROUNDS).map(|round| format!("text {round}")).collect();
-    assert_eq!(texts, expected);
-    assert_eq!(to_device, (0..ROUNDS).collect::<Vec<_>>());
+    got.assert_each_once_in_order();
 }
 
 /// A token that one replica gave out names what another may not have heard of yet: it looks.
@@ -122,10 +143,4 @@ async fn what_is_not_of_the_timeline_crosses_too() {
         let data = |reply: &Value| reply["account_data"].to_string().contains("org.test");
         chain.until_reply("account data", data).await;
     }
-}
-
-/// The texts that a v3 reply tells of a room.
-fn texts_in(reply: &Value, room: &str) -> Vec<String> {
-    let timeline = events(&reply["room"]["rooms"][room]["timeline"]);
-    bodies(&timeline).iter().map(|&text| text.to_owned()).collect()
 }
