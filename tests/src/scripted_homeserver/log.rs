@@ -2,9 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyper::HeaderMap;
+
+/// How much later than the next request a client's hanging up may be seen: the two come over different connections, and a
+/// busy machine may bring them in either order.
+const HANGING_UP: Duration = Duration::from_secs(2);
 
 /// A request.
 #[derive(Debug, Clone)]
@@ -41,16 +46,49 @@ pub(super) enum What {
 
 #[derive(Debug, Default)]
 struct AtOnce {
-    now: usize,
+    begun: u64,
+    now: HashMap<u64, Begun>,
     most: usize,
 }
 
+/// A request that is under way.
+#[derive(Debug)]
+struct Begun {
+    /// When the next one began beside it, and how many there were then.
+    joined: Option<(Instant, usize)>,
+}
+
 /// A request, while it is under way.
-pub(super) struct UnderWay<'a>(&'a Log, What);
+pub(super) struct UnderWay<'a> {
+    log: &'a Log,
+    what: What,
+    number: u64,
+    answered: bool,
+}
+
+impl UnderWay<'_> {
+    /// It has been answered. Without this its client has hung up.
+    pub(super) fn answered(mut self) {
+        self.answered = true;
+    }
+}
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        self.0.under_way.lock().unwrap().get_mut(&self.1).unwrap().now -= 1;
+        let mut under_way = self.log.under_way.lock().unwrap();
+        let at_once = under_way.get_mut(&self.what).unwrap();
+        let begun = at_once.now.remove(&self.number).unwrap();
+        at_once.most = at_once.most.max(begun.most(self.answered));
+    }
+}
+
+impl Begun {
+    /// How many there were at once beside it, if it is over now. One that was hung up on for the next is over before that.
+    fn most(&self, answered: bool) -> usize {
+        match self.joined {
+            Some((since, count)) if answered || since.elapsed() > HANGING_UP => count,
+            _ => 1,
+        }
     }
 }
 
@@ -74,26 +112,38 @@ impl Seen {
     }
 }
 
+impl AtOnce {
+    fn most(&self) -> usize {
+        let now = self.now.values().map(|begun| begun.most(false));
+        now.chain([self.most]).max().unwrap_or(0)
+    }
+}
+
 impl Log {
     /// A request is under way until what this gives is dropped.
     pub(super) fn begin(&self, what: What) -> UnderWay<'_> {
         let mut under_way = self.under_way.lock().unwrap();
-        let count = under_way.entry(what.clone()).or_default();
-        count.now += 1;
-        count.most = count.most.max(count.now);
-        UnderWay(self, what)
+        let at_once = under_way.entry(what.clone()).or_default();
+        let count = at_once.now.len() + 1;
+        for other in at_once.now.values_mut() {
+            other.joined.get_or_insert((Instant::now(), count));
+        }
+        at_once.begun += 1;
+        let number = at_once.begun;
+        at_once.now.insert(number, Begun { joined: None });
+        UnderWay { log: self, what, number, answered: false }
     }
 
     /// How many syncs of one token were ever under way at once.
     pub(super) fn most_syncs_at_once(&self) -> usize {
         let under_way = self.under_way.lock().unwrap();
         let syncs = under_way.iter().filter(|(what, _count)| **what != What::Whoami);
-        syncs.map(|(_what, count)| count.most).max().unwrap_or(0)
+        syncs.map(|(_what, at_once)| at_once.most()).max().unwrap_or(0)
     }
 
     /// How many questions whose a token is were ever under way at once.
     pub(super) fn most_whoamis_at_once(&self) -> usize {
-        self.under_way.lock().unwrap().get(&What::Whoami).map_or(0, |count| count.most)
+        self.under_way.lock().unwrap().get(&What::Whoami).map_or(0, AtOnce::most)
     }
 
     pub(super) fn add_head(&self, target: String) {

@@ -109,10 +109,11 @@ async fn answer(request: Request<Incoming>, script: &Script, log: &Log) -> Respo
         }
     };
     if path.ends_with("/account/whoami") {
-        let _under_way = log.begin(What::Whoami);
+        let under_way = log.begin(What::Whoami);
         if let Some(mut gate) = script.gate_of_whoami() {
             pass(&mut gate).await;
         }
+        under_way.answered();
         return reply(200, &json!({"user_id": user_id, "device_id": device_id, "is_guest": false}));
     }
     if let Some(response) = from_books(&seen, path, &user_id, &device_id, script).await {
@@ -121,8 +122,10 @@ async fn answer(request: Request<Incoming>, script: &Script, log: &Log) -> Respo
     if path.ends_with("/sync") {
         let token = bearer.unwrap_or_default();
         // Whoever hangs up ends this as well.
-        let _under_way = log.begin(What::Sync(token.to_owned()));
-        return sync(&seen, script, token).await;
+        let under_way = log.begin(What::Sync(token.to_owned()));
+        let response = sync(&seen, script, token).await;
+        under_way.answered();
+        return response;
     }
     if path.ends_with("/members") {
         return reply(200, &json!({"chunk": []}));
