@@ -246,6 +246,11 @@ impl Postgres {
 }
 
 impl Database {
+    /// What it is called on its server.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Where the server's socket is.
     pub fn socket_directory(&self) -> &Path {
         &self.socket_directory

@@ -1,4 +1,5 @@
-//! A real Synapse on loopback, with its data in SQLite. `tests/setup synapse` installs it.
+//! A real Synapse on loopback, with its data in SQLite, or in Postgres for those who measure. `tests/setup synapse`
+//! installs it.
 
 use std::fmt::Write;
 use std::fs::{self, File};
@@ -7,13 +8,14 @@ use std::process::Command;
 use std::sync::Mutex;
 
 use ring::hmac;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::client::{Client, Reply};
 use crate::keep::{Kept, Signal};
 use crate::paths;
+use crate::postgres::{self, Database};
 use crate::secrets;
-use crate::wait::eventually;
+use crate::wait::{PATIENCE, eventually_within};
 
 /// The version that the tests are written for.
 const VERSION: &str = "1.163.2";
@@ -32,15 +34,28 @@ pub const PASSWORD: &str = "correct horse";
 pub struct Synapse {
     port: u16,
     directory: PathBuf,
+    /// Where its data is; `None`: in a file of SQLite.
+    database: Option<Database>,
     process: Mutex<Option<Kept>>,
 }
 
 impl Synapse {
     /// Starts a Synapse with an empty database and waits until it answers.
     pub async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// Starts a Synapse as an operator who looks after its speed runs it, with its data in an empty database of Postgres and
+    /// with larger caches, and waits until it answers.
+    pub async fn start_on(database: &Database) -> Self {
+        Self::start_with(Some(database.clone())).await
+    }
+
+    async fn start_with(database: Option<Database>) -> Self {
         let synapse = Self {
             port: paths::free_port(),
             directory: paths::scratch("synapse"),
+            database,
             process: Mutex::new(None),
         };
         synapse.configure();
@@ -78,7 +93,8 @@ impl Synapse {
             .stderr(log);
         *self.process.lock().unwrap() = Some(Kept::spawn(&mut command, Signal::Kill));
         let nobody = Client::anonymous(&self.url());
-        eventually("Synapse to answer", async || {
+        // It makes its tables first, which takes a while on a busy machine.
+        eventually_within(3 * PATIENCE, "Synapse to answer", async || {
             if let Some(status) = self.process.lock().unwrap().as_mut().and_then(Kept::exited) {
                 panic!("Synapse ended with {status}\n{}", self.log_tail());
             }
@@ -88,12 +104,12 @@ impl Synapse {
         .await;
     }
 
-    /// Keeps a copy of the database, as a backup does. For a server that is stopped.
+    /// Keeps a copy of the database, as a backup does. For a server that is stopped, with its data in SQLite.
     pub fn back_up(&self) {
         fs::copy(self.directory.join(DATABASE), self.directory.join(BACKUP)).unwrap();
     }
 
-    /// Puts the copy in the place of the database. For a server that is stopped.
+    /// Puts the copy in the place of the database. For a server that is stopped, with its data in SQLite.
     pub fn restore_backup(&self) {
         for journal in ["-wal", "-shm"] {
             fs::remove_file(self.directory.join(format!("{DATABASE}{journal}"))).ok();
@@ -184,7 +200,7 @@ impl Synapse {
             "allow_guest_access": true,
             "app_service_config_files": [self.directory.join("bridge.yaml")],
             "presence": {"enabled": true},
-            "database": {"name": "sqlite3", "args": {"database": self.directory.join(DATABASE)}},
+            "database": self.database_settings(),
             "listeners": [{
                 "port": self.port, "bind_addresses": ["127.0.0.1"], "type": "http", "tls": false, "x_forwarded": true,
                 "resources": [{"names": ["client"], "compress": false}],
@@ -211,6 +227,20 @@ impl Synapse {
             json!({"per_room": unlimited, "per_user": unlimited, "per_issuer": unlimited});
         settings["rc_presence"] = json!({"per_user": unlimited});
         settings["rc_media_create"] = unlimited;
+        if self.database.is_some() {
+            // All else about caches is as it comes: 10,000 events, and what was answered kept for two minutes.
+            settings["caches"] = json!({"global_factor": 2.0});
+        }
         write("homeserver.yaml", settings.to_string());
+    }
+
+    fn database_settings(&self) -> Value {
+        let Some(database) = &self.database else {
+            return json!({"name": "sqlite3", "args": {"database": self.directory.join(DATABASE)}});
+        };
+        json!({"name": "psycopg2", "args": {
+            "user": "postgres", "password": postgres::PASSWORD, "dbname": database.name(),
+            "host": database.socket_directory(), "cp_min": 5, "cp_max": 10,
+        }})
     }
 }

@@ -2,13 +2,15 @@
 
 use std::path::PathBuf;
 
-const USAGE: &str = "usage: [--smoke] [--row N,…] [--json FILE]";
+const USAGE: &str = "usage: [--smoke] [--row N,…] [--rooms N] [--json FILE]";
 
 /// What is measured, how large, and where it is written.
 #[derive(Debug, Default)]
 pub(crate) struct Options {
     /// The numbers of the rows that are wanted. Empty: all.
     pub(crate) rows: Vec<u8>,
+    /// How many rooms the account has that is asked for on a real Synapse. `None`: what goes with the size of the run.
+    pub(crate) rooms: Option<usize>,
     /// Where the figures go as JSON.
     pub(crate) json: Option<PathBuf>,
     /// Small, and judged with a wide margin.
@@ -26,6 +28,7 @@ impl Options {
                 "--bench" => {}
                 "--smoke" => options.smoke = true,
                 "--row" => options.rows = numbers(&value()?)?,
+                "--rooms" => options.rooms = Some(value()?.parse().map_err(|_| USAGE.to_owned())?),
                 "--json" => options.json = Some(value()?.into()),
                 _ => return Err(USAGE.to_owned()),
             }

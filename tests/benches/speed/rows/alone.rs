@@ -11,5 +11,5 @@ pub(crate) async fn measure(options: &Options) -> Vec<Row> {
     if !ROWS.iter().any(|row| options.wants(*row)) {
         return Vec::new();
     }
-    Vec::new()
+    std::future::ready(Vec::new()).await
 }
