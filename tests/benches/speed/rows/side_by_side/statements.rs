@@ -85,7 +85,8 @@ impl Calls {
 
     /// All of them.
     pub(crate) fn total(&self) -> f64 {
-        self.0.values().sum()
+        // The sum of nothing would be a minus zero.
+        self.0.values().fold(0.0, |sum, calls| sum + calls)
     }
 
     /// Those of one name.
