@@ -262,6 +262,15 @@ impl Proxy {
         self.status_kib("VmHWM:")
     }
 
+    /// From now on [`Proxy::peak_memory_kib`] is the most since now.
+    pub fn forget_peak_memory(&self) {
+        let running = self.running.lock().unwrap();
+        for process in &running.as_ref().expect("the proxy is running").processes {
+            // See proc(5): 5 sets the peak back to what is held.
+            std::fs::write(format!("/proc/{}/clear_refs", process.id()), "5").unwrap();
+        }
+    }
+
     /// The memory that the process holds now, in KiB.
     pub fn memory_kib(&self) -> u64 {
         self.status_kib("VmRSS:")

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use tests::load::world::Crowd;
+
 const USAGE: &str = "usage: [--smoke] [--accounts N] [--rooms N] [--members-per-room N] [--clients N] [--rate A,B,…] \
                      [--seconds N] [--replicas N] [--json FILE]";
 
@@ -54,6 +56,12 @@ impl Options {
         options.members = options.members.min(options.accounts);
         options.clients = options.clients.min(options.accounts);
         Ok(options)
+    }
+
+    /// On how many the load is put.
+    pub(crate) const fn crowd(&self) -> Crowd {
+        let Self { accounts, rooms, members, clients, replicas, .. } = *self;
+        Crowd { accounts, rooms, members, clients, replicas }
     }
 
     fn usual() -> Self {

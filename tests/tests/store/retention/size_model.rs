@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use store::{Event, Poll};
+use tests::size_model::{BODY, documented};
 
 use crate::database::Fresh;
 use crate::polls::{Feed, member, message, receipt, room_with_state, state, to_device};
@@ -18,19 +19,6 @@ const ACCOUNTS: i64 = 12;
 const ROOMS: i64 = 40;
 const MEMBERS: i64 = 12;
 const POLLS: i64 = 30;
-
-/// The bytes of a row with its part of the indexes, by table, as the page has them.
-fn documented() -> BTreeMap<String, i64> {
-    let page = include_str!("../../../../docs/operations.md");
-    let model = page.split("### Size model").nth(1).expect("the page has a size model");
-    let model = model.split("\n##").next().unwrap();
-    let rows = model.lines().filter_map(|line| {
-        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
-        let table = cells.get(1)?.strip_prefix('`')?.strip_suffix('`')?;
-        Some((table.to_owned(), cells.get(3)?.replace(',', "").parse().ok()?))
-    });
-    rows.collect()
-}
 
 #[tokio::test]
 async fn the_documented_sizes_are_those_of_a_database() {
@@ -69,7 +57,7 @@ async fn lives(fresh: &Fresh, account: i64) {
     for number in 0..=POLLS {
         let rooms = (0..ROOMS).filter(|room| number == 0 || room % 4 == number % 4);
         let rooms = rooms.map(|room| {
-            let timeline = vec![sized(message(&id("message", room, number)), 620)];
+            let timeline = vec![sized(message(&id("message", room, number)), BODY)];
             let before = if number == 0 { room_state(room) } else { Vec::new() };
             store::RoomUpdate {
                 receipts: vec![receipt(
@@ -100,11 +88,11 @@ fn room_state(room: i64) -> Vec<Event> {
     let types = ["m.room.create", "m.room.power_levels", "m.room.join_rules", "m.room.name"];
     let mut events: Vec<Event> = types
         .iter()
-        .map(|event_type| sized(state(&id(event_type, room, 0), event_type, ""), 620))
+        .map(|event_type| sized(state(&id(event_type, room, 0), event_type, ""), BODY))
         .collect();
     for number in 0..MEMBERS {
         let user_id = format!("@member-{number}:example.org");
-        events.push(sized(member(&id("member", room, number), &user_id, "join"), 620));
+        events.push(sized(member(&id("member", room, number), &user_id, "join"), BODY));
     }
     events
 }
@@ -115,12 +103,12 @@ fn id(what: &str, room: i64, number: i64) -> String {
 }
 
 /// The event with a body of so many bytes, of text that cannot be squeezed.
-fn sized(event: Event, bytes: usize) -> Event {
+fn sized(event: Event, bytes: i64) -> Event {
     let mut body = String::from_utf8(event.body.to_vec()).unwrap();
     body.truncate(body.len() - 1);
     body.push_str(",\"content\":\"");
     let mut random = tests::random::Random::seeded(body.len() as u64);
-    while body.len() < bytes - 2 {
+    while body.len() < usize::try_from(bytes).unwrap() - 2 {
         let letter = u32::try_from(random.between(97, 122)).unwrap();
         body.push(char::from_u32(letter).unwrap());
     }

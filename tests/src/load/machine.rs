@@ -3,8 +3,9 @@
 use std::fs;
 use std::time::Duration;
 
-use tests::postgres::{Database, Postgres};
-use tests::proxy::Proxy;
+use super::homeserver::Homeserver;
+use crate::postgres::{Database, Postgres};
+use crate::proxy::Proxy;
 use tokio_postgres::Client;
 
 /// The kernel's unit of processor time on Linux, whatever the machine.
@@ -12,31 +13,34 @@ const MILLISECONDS_A_TICK: u64 = 10;
 
 /// Where costs are looked up.
 #[derive(Debug)]
-pub(crate) struct Machine {
+pub struct Machine {
     sql: Client,
     postgres: u32,
 }
 
 /// Costs up to a moment, or between two.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Costs {
+pub struct Costs {
     /// Transactions committed. Postgres counts them up to a second late.
-    pub(crate) commits: f64,
+    pub commits: f64,
     /// Bytes of write-ahead log.
-    pub(crate) wal: f64,
+    pub wal: f64,
     /// Seconds of processor time of the proxies.
-    pub(crate) proxy: f64,
+    pub proxy: f64,
     /// And of all processes of Postgres.
-    pub(crate) postgres: f64,
+    pub postgres: f64,
+    /// And of the homeserver.
+    pub homeserver: f64,
 }
 
 impl Machine {
-    pub(crate) async fn of(postgres: &Postgres, database: &Database) -> Self {
+    /// For the proxies on a database.
+    pub async fn of(postgres: &Postgres, database: &Database) -> Self {
         Self { sql: database.connect().await.unwrap(), postgres: postgres.id() }
     }
 
     /// Everything up to now.
-    pub(crate) async fn look(&self, proxies: &[Proxy]) -> Costs {
+    pub async fn look(&self, proxies: &[Proxy], homeserver: &Homeserver) -> Costs {
         let counted = "
             SELECT
                 xact_commit::FLOAT8 AS commits,
@@ -49,6 +53,7 @@ impl Machine {
             wal: row.get("wal"),
             proxy: proxies.iter().map(|proxy| own_time(&stat(proxy.id()))).sum(),
             postgres: self.postgres_time(),
+            homeserver: homeserver.processor_time(),
         }
     }
 
@@ -65,12 +70,14 @@ impl Machine {
 }
 
 impl Costs {
-    pub(crate) fn since(self, earlier: Self) -> Self {
+    /// What came after an earlier look.
+    pub fn since(self, earlier: Self) -> Self {
         Self {
             commits: self.commits - earlier.commits,
             wal: self.wal - earlier.wal,
             proxy: self.proxy - earlier.proxy,
             postgres: self.postgres - earlier.postgres,
+            homeserver: self.homeserver - earlier.homeserver,
         }
     }
 }
@@ -97,7 +104,22 @@ fn stat(id: u32) -> Vec<u64> {
 }
 
 fn try_stat(id: u32) -> Option<Vec<u64>> {
-    let text = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-    let (_name, rest) = text.rsplit_once(") ")?;
+    fields(&fs::read_to_string(format!("/proc/{id}/stat")).ok()?)
+}
+
+fn fields(stat: &str) -> Option<Vec<u64>> {
+    let (_name, rest) = stat.rsplit_once(") ")?;
     Some(rest.split(' ').map(|field| field.parse().unwrap_or(0)).collect())
+}
+
+/// The number of the thread that asks.
+pub(super) fn this_thread() -> u32 {
+    let text = fs::read_to_string("/proc/thread-self/stat").unwrap();
+    text.split(' ').next().unwrap().parse().unwrap()
+}
+
+/// Seconds of processor time of a thread of this process.
+pub(super) fn thread_time(thread: u32) -> f64 {
+    let text = fs::read_to_string(format!("/proc/self/task/{thread}/stat")).unwrap();
+    own_time(&fields(&text).expect("the kernel's own format"))
 }

@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::client::{encode, http_client};
 use futures_util::StreamExt;
 use futures_util::stream;
-use tests::client::{encode, http_client};
 
-use crate::homeserver::Homeserver;
+use super::homeserver::Homeserver;
 
 /// How long a request waits, in milliseconds.
 const LONG_POLL: u32 = 30_000;
@@ -21,24 +21,24 @@ const LOGINS: usize = 16;
 
 /// What all clients together have seen.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Seen {
+pub struct Seen {
     /// Events, each counted for each client.
-    pub(crate) events: usize,
+    pub events: usize,
     /// Those that a client was told more than once.
-    pub(crate) doubled: usize,
+    pub doubled: usize,
     /// How long after it happened each came.
-    pub(crate) latencies: Vec<Duration>,
+    pub latencies: Vec<Duration>,
 }
 
 /// The clients that wait.
 #[derive(Debug)]
-pub(crate) struct Clients {
+pub struct Clients {
     accounts: usize,
     seen: Arc<Mutex<Seen>>,
 }
 
 /// Syncs once for each account: the first poll of each is stored then. Gives where each stands.
-pub(crate) async fn log_in(proxies: &[String], accounts: usize) -> Vec<String> {
+pub async fn log_in(proxies: &[String], accounts: usize) -> Vec<String> {
     let http = http_client();
     stream::iter(0..accounts)
         .map(|account| {
@@ -55,7 +55,7 @@ pub(crate) async fn log_in(proxies: &[String], accounts: usize) -> Vec<String> {
 
 impl Clients {
     /// The first so many accounts wait from now on, from where they stand.
-    pub(crate) fn wait(proxies: &[String], homeserver: &Homeserver, stand: &[String]) -> Self {
+    pub fn wait(proxies: &[String], homeserver: &Homeserver, stand: &[String]) -> Self {
         let seen = Arc::new(Mutex::new(Seen::default()));
         for (account, since) in stand.iter().enumerate() {
             let waiting = Waiting {
@@ -71,17 +71,17 @@ impl Clients {
     }
 
     /// What they have seen since the last time; they go on counting from there.
-    pub(crate) fn take(&self) -> Seen {
+    pub fn take(&self) -> Seen {
         std::mem::take(&mut self.seen.lock().unwrap())
     }
 
     /// How many events they have seen since then.
-    pub(crate) fn count(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.seen.lock().unwrap().events
     }
 
     /// How many events they have been sent in all.
-    pub(crate) fn sent(&self, homeserver: &Homeserver) -> usize {
+    pub fn sent(&self, homeserver: &Homeserver) -> usize {
         (0..self.accounts).map(|account| homeserver.told(account)).sum()
     }
 }
@@ -100,7 +100,7 @@ impl Waiting {
         loop {
             let asked = sync(&self.http, &self.url, self.account, Some(&since), LONG_POLL);
             let Some(reply) = asked.await else {
-                tests::wait::look_away().await;
+                crate::wait::look_away().await;
                 continue;
             };
             next_batch(&reply).clone_into(&mut since);
@@ -140,7 +140,8 @@ fn url_of(proxies: &[String], account: usize) -> &str {
     &proxies[account % proxies.len()]
 }
 
-fn next_batch(reply: &str) -> &str {
+/// Where a reply says that its client stands now.
+pub fn next_batch(reply: &str) -> &str {
     let (_, rest) = reply.split_once(r#""next_batch":""#).expect("every sync has a next_batch");
     rest.split('"').next().unwrap_or_default()
 }
