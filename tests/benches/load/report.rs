@@ -35,6 +35,7 @@ fn step_to_json(step: &Step) -> Value {
         "latency_ms": {"p50": step.percentile(50), "p95": step.percentile(95), "p99": step.percentile(99)},
         "commits_each": step.each(step.costs.commits), "wal_bytes_each": step.each(step.costs.wal),
         "proxy_cpu_seconds": step.costs.proxy, "postgres_cpu_seconds": step.costs.postgres,
+        "writing_transactions_each": step.each(step.costs.writes),
         "homeserver_cpu_seconds": step.costs.homeserver, "events_a_poll": step.events_a_poll(),
     })
 }

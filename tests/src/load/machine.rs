@@ -23,6 +23,8 @@ pub struct Machine {
 pub struct Costs {
     /// Transactions committed. Postgres counts them up to a second late.
     pub commits: f64,
+    /// Transactions that wrote something, of the whole server.
+    pub writes: f64,
     /// Bytes of write-ahead log.
     pub wal: f64,
     /// Seconds of processor time of the proxies.
@@ -44,12 +46,14 @@ impl Machine {
         let counted = "
             SELECT
                 xact_commit::FLOAT8 AS commits,
+                pg_snapshot_xmax(pg_current_snapshot())::TEXT::FLOAT8 AS writes,
                 pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::FLOAT8 AS wal
             FROM pg_stat_database
             WHERE datname = current_database()";
         let row = self.sql.query_one(counted, &[]).await.unwrap();
         Costs {
             commits: row.get("commits"),
+            writes: row.get("writes"),
             wal: row.get("wal"),
             proxy: proxies.iter().map(|proxy| own_time(&stat(proxy.id()))).sum(),
             postgres: self.postgres_time(),
@@ -74,6 +78,7 @@ impl Costs {
     pub fn since(self, earlier: Self) -> Self {
         Self {
             commits: self.commits - earlier.commits,
+            writes: self.writes - earlier.writes,
             wal: self.wal - earlier.wal,
             proxy: self.proxy - earlier.proxy,
             postgres: self.postgres - earlier.postgres,
