@@ -77,6 +77,19 @@ pub(super) struct Read {
     pub(super) took: Duration,
 }
 
+/// Has an account's first poll begin, and waits until a client is answered, though with nothing of it. A client that was
+/// told that it takes too long comes again.
+pub(super) async fn comes_in(server: &str, account: usize) {
+    let filter = encode(r#"{"room":{"rooms":[]}}"#);
+    let url = format!("{server}/_matrix/client/v3/sync?timeout=0&filter={filter}");
+    eventually_within(PATIENCE, "the account's first answer", async || {
+        let request = http_client().get(&url).bearer_auth(Homeserver::token(account));
+        let reply = request.timeout(PATIENCE).send().await.unwrap();
+        (reply.status() == 200).then_some(())
+    })
+    .await;
+}
+
 /// Asks for an initial sync with a filter.
 pub(super) async fn initial_sync(server: &str, account: usize, filter: &str) -> Read {
     let url = format!("{server}/_matrix/client/v3/sync?timeout=0&filter={}", encode(filter));

@@ -5,14 +5,11 @@ use std::time::Duration;
 use tests::load::homeserver::{Homeserver, Large};
 use tests::wait::eventually_within;
 
-use super::bench::{Bench, PATIENCE, initial_sync, mib, number};
+use super::bench::{Bench, PATIENCE, comes_in, initial_sync, mib, number};
 use crate::row::{Figure, Row};
 
 /// The proxy's own limit of events in a first poll, so that the plain reader is told the same.
 const LIKE_THE_PROXY: &str = r#"{"room":{"timeline":{"limit":20}}}"#;
-
-/// A sync that waits for the first poll, and is told nothing of it.
-const NO_ROOMS: &str = r#"{"room":{"rooms":[]}}"#;
 
 /// Members of each room: with its events some 50 KiB.
 const MEMBERS: usize = 115;
@@ -88,7 +85,7 @@ async fn poll(bench: &Bench, large: Large) -> Measured {
     let proxy = bench.proxy(&homeserver, &["-max-reply-bytes", "2000000000"]).await;
     let before = proxy.memory_kib();
     proxy.forget_peak_memory();
-    initial_sync(&proxy.url(), 0, NO_ROOMS).await;
+    comes_in(&proxy.url(), 0).await;
     let stored = eventually_within(PATIENCE, "the first poll to be stored", async || {
         let first = homeserver.first_reply(0);
         Some(first.followed?.duration_since(first.begun?))

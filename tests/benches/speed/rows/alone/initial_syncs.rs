@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tests::load::homeserver::{Homeserver, Large};
 
-use super::bench::{self, Bench, PATIENCE, initial_sync, mib, number};
+use super::bench::{self, Bench, PATIENCE, comes_in, initial_sync, mib, number};
 use crate::row::{Figure, Row};
 
 /// How many clients sync at once.
@@ -16,9 +16,6 @@ const LIMIT: f64 = 64.0;
 
 /// Less is taken for noise, in MiB: what a process takes for itself when it is asked for anything.
 const NOISE: f64 = 8.0;
-
-/// What no client is told a room by: it costs a moment, and has the proxy load what every request needs.
-const NO_ROOMS: &str = r#"{"room":{"rooms":[]}}"#;
 
 const LAZY: &str = r#"{"room":{"state":{"lazy_load_members":true}}}"#;
 
@@ -64,14 +61,14 @@ async fn syncs(bench: &Bench, rooms: usize) -> Measured {
     }]);
     // The first poll is not what this is about, however long it is.
     let proxy = bench.proxy(&homeserver, &["-max-reply-bytes", "2000000000"]).await;
-    initial_sync(&proxy.url(), 0, NO_ROOMS).await;
+    comes_in(&proxy.url(), 0).await;
     tests::wait::eventually_within(PATIENCE, "the first poll to be stored", async || {
         homeserver.first_reply(0).followed
     })
     .await;
     proxy.stop().await;
     proxy.start_again().await;
-    initial_sync(&proxy.url(), 0, NO_ROOMS).await;
+    comes_in(&proxy.url(), 0).await;
     let machine = bench.machine(proxy.database()).await;
     bench::at_rest(&proxy, &machine, &homeserver).await;
     let before = proxy.memory_kib();
