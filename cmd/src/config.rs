@@ -108,6 +108,10 @@ pub(crate) struct Flags {
     #[arg(long, env = "SYNCV3_DATA_DIR", value_name = "DIR")]
     data_dir: Option<String>,
 
+    /// Where large replies of the homeserver wait in files until they are stored
+    #[arg(long, env = "SYNCV3_SPOOL_DIR", value_name = "DIR", default_value = defaults::SPOOL_DIR)]
+    spool_dir: String,
+
     /// How much to log: `error`, `warn`, `info`, `debug`, `trace`, or a list of `target=level`
     #[arg(long, env = "SYNCV3_LOG_LEVEL", value_name = "LEVEL", default_value = defaults::LOG_LEVEL)]
     log_level: String,
@@ -188,7 +192,7 @@ pub(crate) struct Flags {
     /// How long a client may stay away and still go on from where it was, in days
     #[arg(long, env = "SYNCV3_RETENTION", value_name = "DAYS", default_value = defaults::RETENTION)]
     retention: String,
-    /// The longest reply of the homeserver that is read into memory, in bytes
+    /// The longest reply of the homeserver that is taken, in bytes
     #[arg(long, env = "SYNCV3_MAX_REPLY_BYTES", value_name = "BYTES", default_value = defaults::MAX_REPLY_BYTES)]
     max_reply_bytes: String,
 }

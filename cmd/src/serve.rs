@@ -30,7 +30,7 @@ struct PointsAtProxy(Address);
 pub(crate) async fn run(config: Config) -> Result<ExitCode, Box<dyn Error>> {
     tracing::info!("syncv3 {} starts", env!("CARGO_PKG_VERSION"));
     #[cfg(debug_assertions)]
-    arm_mark();
+    obey_tests();
     let shutdown = Shutdown::on_signals()?;
     let secret = secret::read_or_make(&config.secret)?;
     // Before the database is ready: clients that come meanwhile wait, and are not turned away.
@@ -54,9 +54,12 @@ pub(crate) async fn run(config: Config) -> Result<ExitCode, Box<dyn Error>> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Tests have a debug build killed at a point of their choice.
+/// Tests have a debug build killed at a point of their choice, or have it compute answers once, as a release build does.
 #[cfg(debug_assertions)]
-fn arm_mark() {
+fn obey_tests() {
+    if std::env::var_os("SYNCV3_TEST_UNCHECKED").is_some() {
+        proxy::leave_unchecked();
+    }
     if let Some(mark) = std::env::var_os("SYNCV3_TEST_KILL_AT") {
         let armed = store::mark::arm(&mark.to_string_lossy());
         tracing::warn!(?mark, armed, "to be killed at a mark");
@@ -164,5 +167,6 @@ fn proxy_config(config: &Config, secret: [u8; 32]) -> proxy::Config {
         client_limits: config.client_limits.clone(),
         retention,
         max_reply_bytes,
+        spool_dir: config.storage.spool_dir.clone(),
     }
 }

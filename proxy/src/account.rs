@@ -14,6 +14,7 @@ pub(crate) mod members;
 mod presence;
 mod registry;
 pub(crate) mod room_index;
+pub(crate) mod tail;
 
 use std::{
     sync::{
@@ -39,6 +40,7 @@ pub(crate) use self::{
     registry::Accounts,
 };
 use room_index::SharedRoomIndex;
+use tail::Tail;
 
 /// Whether an account's first poll has been stored.
 #[derive(Clone, Debug)]
@@ -95,6 +97,8 @@ pub(crate) struct Account {
     pub(crate) ignored: ignored::Known,
     /// Its rooms in order, for lists.
     pub(crate) room_index: SharedRoomIndex,
+    /// What its latest polls brought. Written by the poller after its commit.
+    pub(crate) tail: Tail,
     /// What its polls leave to be done in the background.
     pub(crate) upkeep: upkeep::Orders,
 }
@@ -127,6 +131,7 @@ impl Account {
             member_fetches: Semaphore::new(MEMBER_FETCHES),
             ignored: ignored::Known::default(),
             room_index: SharedRoomIndex::default(),
+            tail: Tail::default(),
             upkeep: upkeep::Orders::default(),
         }
     }
@@ -291,6 +296,19 @@ impl Account {
     /// Whether a request of one of its clients is under way here.
     pub(crate) fn is_in_use(&self) -> bool {
         self.devices.iter().any(|device| device.idle().is_zero())
+    }
+
+    /// Whether a client of it is here, or will be in a moment: who has just been answered comes back.
+    pub(crate) fn is_attended(&self) -> bool {
+        self.devices.iter().any(|device| device.idle() < tail::KEEP)
+    }
+
+    /// Drops what is kept of its latest polls, and of those of its devices, if it is too old to be asked for.
+    pub(crate) fn sweep_tails(&self) {
+        self.tail.sweep();
+        for device in &self.devices {
+            device.inbox_tail.sweep();
+        }
     }
 
     /// Forgets those of these devices that are its own, which are gone from the store.

@@ -80,7 +80,8 @@ impl Requester {
             }
             let hash = state.sealer.hash(&self.access_token);
             let stale = Some(Arc::clone(&self.known));
-            let answer = ask_upstream(state, &self.access_token, &hash, stale).await;
+            // Boxed: whoever waits asks seldom, and must not hold the room for it all the while.
+            let answer = Box::pin(ask_upstream(state, &self.access_token, &hash, stale)).await;
             if let Err(error) = answer {
                 tracing::debug!(error = %causes(&error), "a token could not be confirmed");
             }
@@ -124,7 +125,7 @@ pub(crate) async fn identify(
     state.metrics.looked_up(Cache::Tokens, is_trusted);
     let known = match known {
         Some(known) if has_heard && is_trusted => known,
-        stale => ask_upstream(state, &access_token, &hash, stale).await?,
+        stale => Box::pin(ask_upstream(state, &access_token, &hash, stale)).await?,
     };
     if !has_heard {
         known.account.has_written();

@@ -5,11 +5,14 @@
 //!
 //! Using access tokens: <https://spec.matrix.org/v1.16/client-server-api/#using-access-tokens>
 
+use std::borrow::Cow;
+
 use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
 use hyper::http::request::Parts;
 
 use crate::error::Error;
+use crate::query;
 use crate::upstream::AccessToken;
 
 const MISSING: &str = "Missing access token";
@@ -52,9 +55,7 @@ pub(crate) fn token_of(
 }
 
 fn from_query(query: &str) -> Option<String> {
-    form_urlencoded::parse(query.as_bytes())
-        .find(|(key, _)| key == "access_token")
-        .map(|(_, value)| value.into_owned())
+    query::get(query, "access_token").map(Cow::into_owned)
 }
 
 /// We send tokens on in a header, so what cannot stand in one cannot be a token.

@@ -1,6 +1,6 @@
 //! What the proxy is told by whoever starts it. Where the values come from is not its business.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use crate::{client_limits::ClientLimits, upstream::Address};
 
@@ -37,8 +37,10 @@ pub struct Config {
     pub client_limits: ClientLimits,
     /// How long history is kept that a client which stayed away may ask for.
     pub retention: Duration,
-    /// The longest reply of the homeserver that is read into memory, in bytes.
+    /// The longest reply of the homeserver that is taken, in bytes.
     pub max_reply_bytes: usize,
+    /// Where large replies wait in files until they are stored.
+    pub spool_dir: PathBuf,
 }
 
 impl std::fmt::Debug for Config {
@@ -59,6 +61,7 @@ impl std::fmt::Debug for Config {
             .field("client_limits", &self.client_limits)
             .field("retention", &self.retention)
             .field("max_reply_bytes", &self.max_reply_bytes)
+            .field("spool_dir", &self.spool_dir)
             .finish_non_exhaustive()
     }
 }

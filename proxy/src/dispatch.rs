@@ -3,12 +3,15 @@
 //! Neighbours: `server` calls it for every request; `router` decides, the handlers answer, `error` words refusals, `cors`
 //! lets web clients read all of it. A panic in a handler ends here, as an answer.
 
+use std::future::ready;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 
 use crate::body::{Body, BoxError};
@@ -20,7 +23,7 @@ use crate::peer::Peer;
 use crate::router::{Forwarding, Route, route};
 use crate::state::State;
 use crate::upstream::HOP_HEADER;
-use crate::{cors, guard, v2, v3};
+use crate::{cors, guard, query, v2, v3};
 
 /// Answers a request.
 pub(crate) async fn handle(
@@ -61,12 +64,11 @@ fn purpose(state: &State, request: &Request<Incoming>) -> (Kind, Option<Route>) 
 }
 
 fn kind(route: &Route, query: &str) -> Kind {
-    let has_since = form_urlencoded::parse(query.as_bytes())
-        .any(|(name, value)| name == "since" && !value.is_empty());
+    let has_since = || query::values(query, "since").any(|since| !since.is_empty());
     match route {
-        Route::SyncV2 if has_since => Kind::V2Incremental,
+        Route::SyncV2 if has_since() => Kind::V2Incremental,
         Route::SyncV2 => Kind::V2Initial,
-        Route::SyncV3 if has_since => Kind::V3,
+        Route::SyncV3 if has_since() => Kind::V3,
         Route::SyncV3 => Kind::V3First,
         Route::Login | Route::Register | Route::WellKnown => Kind::Login,
         Route::End(_) => Kind::Ending,
@@ -92,34 +94,70 @@ async fn answer(
     Ok(guard::until_sent(response, slot))
 }
 
-async fn carry_out(
+/// What answers a request. Each kind is as large as it is and no larger: thousands of syncs wait at once, and none of
+/// them shall hold the room that some other kind needs.
+fn carry_out(
     state: &Arc<State>,
     route: Option<Route>,
     request: Request<Incoming>,
     peer: Peer,
-) -> Result<Response<Body>, Error> {
-    let Some(route) = route else { return Ok(cors::preflight()) };
+) -> BoxFuture<'_, Result<Response<Body>, Error>> {
+    let Some(route) = route else { return ready(Ok(cors::preflight())).boxed() };
     // The ping is how a proxy is told from a homeserver, so it is answered to another proxy as well.
     if route != Route::Ping && request.headers().contains_key(HOP_HEADER) {
-        return Err(Error::LoopDetected);
+        return ready(Err(Error::LoopDetected)).boxed();
     }
     match route {
         Route::SyncV2 => {
             let (parts, body) = request.into_parts();
-            if passthrough::is_for_application_service(state, &parts).await? {
-                let request = boxed(Request::from_parts(parts, body));
-                return state.forwarder.forward(request, peer).await;
+            if passthrough::may_be_for_application_service(&parts) {
+                return asserting_sync(state, parts, body, peer).boxed();
             }
-            let answer = v2::sync::handle(state, parts, peer).await;
-            store::mark::reached("v2", "before_answer");
-            answer
+            v2_sync(state, parts, peer).boxed()
         }
-        Route::SyncV3 => {
-            let (parts, body) = request.into_parts();
-            let answer = v3::sync::handle(state, parts, body, peer).await;
-            store::mark::reached("v3", "before_answer");
-            answer
-        }
+        Route::SyncV3 => v3_sync(state, request, peer).boxed(),
+        other => pass_through(state, other, request, peer).boxed(),
+    }
+}
+
+async fn v2_sync(state: &Arc<State>, parts: Parts, peer: Peer) -> Result<Response<Body>, Error> {
+    let answer = v2::sync::handle(state, parts, peer).await;
+    store::mark::reached("v2", "before_answer");
+    answer
+}
+
+async fn v3_sync(
+    state: &Arc<State>,
+    request: Request<Incoming>,
+    peer: Peer,
+) -> Result<Response<Body>, Error> {
+    let (parts, body) = request.into_parts();
+    let answer = v3::sync::handle(state, parts, body, peer).await;
+    store::mark::reached("v3", "before_answer");
+    answer
+}
+
+/// A sync that names a user: an application service's, or a client's that means nothing by it.
+async fn asserting_sync(
+    state: &Arc<State>,
+    parts: Parts,
+    body: Incoming,
+    peer: Peer,
+) -> Result<Response<Body>, Error> {
+    if passthrough::is_for_application_service(state, &parts).await? {
+        return state.forwarder.forward(boxed(Request::from_parts(parts, body)), peer).await;
+    }
+    v2_sync(state, parts, peer).await
+}
+
+/// Everything but the syncs: the homeserver's to answer, for the most part.
+async fn pass_through(
+    state: &Arc<State>,
+    route: Route,
+    request: Request<Incoming>,
+    peer: Peer,
+) -> Result<Response<Body>, Error> {
+    match route {
         Route::WrongMethod(allowed) => Err(Error::MethodNotAllowed(allowed)),
         Route::NotForwarded => Err(Error::Unrecognized),
         Route::Ping => Ok(json_response(StatusCode::OK, r#"{"service":"syncv3"}"#)),
@@ -148,7 +186,10 @@ async fn carry_out(
         }
         Route::Events => passthrough::batch_tokens(state, boxed(request), peer, &["from"]).await,
         Route::Write(kept) => passthrough::write(state, boxed(request), peer, kept).await,
-        Route::PassThrough => state.forwarder.forward(boxed(request), peer).await,
+        // The syncs are not brought here.
+        Route::PassThrough | Route::SyncV2 | Route::SyncV3 => {
+            state.forwarder.forward(boxed(request), peer).await
+        }
     }
 }
 

@@ -219,6 +219,9 @@ fn admits_one(wanted: Option<&[String]>, unwanted: &[String], one: &str) -> bool
 }
 
 #[cfg(test)]
+mod micro;
+
+#[cfg(test)]
 mod fuzz;
 
 #[cfg(test)]

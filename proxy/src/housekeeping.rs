@@ -27,6 +27,7 @@ pub(crate) async fn run(state: Arc<State>) {
         }
         state.accounts.sweep_known_members();
         state.accounts.sweep_room_indexes();
+        state.accounts.sweep_tails();
         let before = now_ms().saturating_sub(SUPERSEDED_MS);
         if let Err(error) = state.store.remove_superseded_tokens(before).await {
             tracing::warn!(error = %causes(&error), "could not remove superseded tokens");

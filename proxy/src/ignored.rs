@@ -111,6 +111,11 @@ impl Known {
         Ok(list)
     }
 
+    /// Whether the list need not be read from the store.
+    pub(crate) fn is_known(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).list.is_some()
+    }
+
     /// The stored list may be another one now.
     pub(crate) fn forget(&self) {
         let mut entry = self.0.lock().unwrap_or_else(PoisonError::into_inner);

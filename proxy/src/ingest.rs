@@ -6,6 +6,7 @@
 //! <https://spec.matrix.org/v1.16/client-server-api/#get_matrixclientv3sync>.
 
 mod event;
+mod large;
 mod room;
 
 use std::{
@@ -18,14 +19,24 @@ use serde_json::value::RawValue;
 use store::{AccountData, DeviceNid, DeviceUpdate, LightPoll, Poll, PresenceUpdate, Section};
 
 pub(crate) use self::event::parse_elsewhere as parse_event;
+pub(crate) use self::large::{LargePoll, PartError};
 use crate::{
     json::{self, Object},
-    sync_reply::events,
+    sync_reply::{events, outline::Malformed},
 };
 
 /// Identifiers are at most 255 bytes by the specification. What is used as a key of the database may
 /// be somewhat longer than that, for servers that do not check, and no more.
 const MAX_KEY_BYTES: usize = 800;
+
+/// The sections of `rooms`. Of a room that two of them list, the later one counts: an invite follows the leave that it
+/// comes with.
+const SECTIONS: [(Section, &str); 4] = [
+    (Section::Join, "join"),
+    (Section::Leave, "leave"),
+    (Section::Invite, "invite"),
+    (Section::Knock, "knock"),
+];
 
 /// Why an answer cannot be taken for a sync reply.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +47,9 @@ pub(crate) enum ReplyError {
     /// It is no JSON object.
     #[error("the reply is not a JSON object")]
     NotAnObject(#[source] serde_json::Error),
+    /// It breaks off, or is no JSON between its parts.
+    #[error("the reply is not a whole JSON object")]
+    Malformed(#[from] Malformed),
     /// It has no `next_batch`.
     #[error("the reply has no `next_batch`")]
     NoNextBatch,
@@ -82,12 +96,7 @@ pub(crate) fn main_poll(reply: &[u8], asked: Asked<'_>) -> Result<Poll, ReplyErr
     }
     let mut seen = HashMap::new();
     if let Some(rooms) = reply.object("rooms") {
-        for (section, name) in [
-            (Section::Join, "join"),
-            (Section::Leave, "leave"),
-            (Section::Invite, "invite"),
-            (Section::Knock, "knock"),
-        ] {
+        for (section, name) in SECTIONS {
             for (key, raw) in rooms.object(name).into_iter().flat_map(|section| section.0) {
                 match json::text(key) {
                     Some(room_id) => {
@@ -155,16 +164,13 @@ fn add_room(
     }
     let mut rejected = Vec::new();
     match room::parse(room_id, section, raw, asked, &mut rejected) {
-        Some(room) => {
-            // A room listed twice keeps the later section: an invite follows the leave that it comes with.
-            match seen.entry(room.room_id.clone()) {
-                Entry::Occupied(place) => poll.rooms[*place.get()] = room,
-                Entry::Vacant(place) => {
-                    place.insert(poll.rooms.len());
-                    poll.rooms.push(room);
-                }
+        Some(room) => match seen.entry(room.room_id.clone()) {
+            Entry::Occupied(place) => poll.rooms[*place.get()] = room,
+            Entry::Vacant(place) => {
+                place.insert(poll.rooms.len());
+                poll.rooms.push(room);
             }
-        }
+        },
         None => quarantine(poll, "a room that is not an object", raw),
     }
     for (reason, piece) in rejected {
@@ -221,6 +227,9 @@ pub(crate) fn is_key(text: &str) -> bool {
 
 #[cfg(test)]
 mod fuzz;
+
+#[cfg(test)]
+pub(crate) mod micro;
 
 #[cfg(test)]
 mod tests;

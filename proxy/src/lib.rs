@@ -19,18 +19,23 @@ mod event_json;
 mod federation;
 mod filter;
 mod fingerprint;
+#[cfg(test)]
+mod footprint;
 mod guard;
 mod housekeeping;
 mod ignored;
 mod ingest;
 mod json;
 mod metrics;
+#[cfg(test)]
+mod micro;
 mod monitor;
 mod observed;
 mod passthrough;
 mod patience;
 mod peer;
 mod poller;
+mod query;
 mod redaction;
 mod replicas;
 mod retention;
@@ -49,6 +54,8 @@ mod v2;
 mod v3;
 mod views;
 
+#[cfg(debug_assertions)]
+pub use crate::v2::leave_unchecked;
 pub use crate::{
     client_limits::ClientLimits,
     config::Config,

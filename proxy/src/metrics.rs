@@ -28,7 +28,7 @@ use store::{Observation, TableSize};
 use self::each::{Each, EachPair, Named};
 use self::histogram::Histogram;
 use self::labels::{
-    Activity, Api, Cache, Call, CallOutcome, Kind, Lookup, PollKind, PollOutcome, Status,
+    Activity, Api, Cache, Call, CallOutcome, Kind, Lookup, PollKind, PollOutcome, Source, Status,
 };
 pub(crate) use self::pollers::PollerWatch;
 use self::pollers::Pollers;
@@ -63,6 +63,7 @@ struct Inner {
     /// See [`Homeserver`].
     homeserver: AtomicU8,
     cache_lookups: EachPair<Cache, Lookup, Counter>,
+    v2_looks: Each<Source, Counter>,
     store: StoreMetrics,
     accounts: Gauge,
     devices: Gauge,
@@ -133,6 +134,7 @@ impl Metrics {
             homeserver_answers: named("homeserver_answers", "Whether the homeserver answered the last request: 1, or 0").register(r, gauge()),
             homeserver: AtomicU8::new(0),
             cache_lookups: EachPair::register(r, named("cache_lookups", "Looks into what is kept in memory, and whether it was there"), ["cache", "result"], counter),
+            v2_looks: Each::register(r, named("v2_looks", "Looks of GET /sync with a since for what polls brought after it, and where that was found"), "source", counter),
             store: StoreMetrics::register(r),
             accounts: named("accounts", "Accounts in memory").register(r, gauge()),
             devices: named("devices", "Devices in memory").register(r, gauge()),
@@ -179,10 +181,10 @@ impl Metrics {
     }
 
     /// What a main poll brought is stored.
-    pub(crate) fn ingested(&self, poll: &store::Poll) {
-        self.0.poll_rooms.saw(poll.rooms.len());
-        self.0.poll_events.saw(poll.rooms.iter().map(|room| room.timeline.len()).sum());
-        self.0.quarantined.inc_by(u64::try_from(poll.quarantined.len()).unwrap_or(u64::MAX));
+    pub(crate) fn ingested(&self, rooms: usize, events: usize, quarantined: usize) {
+        self.0.poll_rooms.saw(rooms);
+        self.0.poll_events.saw(events);
+        self.0.quarantined.inc_by(u64::try_from(quarantined).unwrap_or(u64::MAX));
     }
 
     /// The homeserver has answered, or failed to.
@@ -207,6 +209,11 @@ impl Metrics {
         self.0.cache_lookups.of(cache, result).inc();
     }
 
+    /// A `GET /sync` looked for what polls brought after its `since`, and found it there.
+    pub(crate) fn looked(&self, source: Source) {
+        self.0.v2_looks.of(source).inc();
+    }
+
     /// Something happened in the store.
     pub(crate) fn observe(&self, observation: Observation) {
         let store = &self.0.store;
@@ -219,6 +226,8 @@ impl Metrics {
                 store.statement_seconds.took(took);
                 store.statement_failures.inc_by(u64::from(failed));
             }
+            // How many there are for what is the store's own business, and its tests count them.
+            Observation::RoundTrip => {}
             Observation::RoomIds { found, missing } => {
                 for (result, count) in [(Lookup::Hit, found), (Lookup::Miss, missing)] {
                     let count = u64::try_from(count).unwrap_or(u64::MAX);

@@ -44,7 +44,13 @@ pub(crate) use self::messages::{Paged, messages};
 pub(crate) use self::versions::{VersionsCache, versions};
 pub(crate) use self::write::{Kept, write};
 
-/// Whether a sync is an application service's, as one of its users: those have no devices of ours, nor
+/// Whether a sync says that it is made as a user, as an application service's does. Few do, and what they are need not be
+/// asked for any other.
+pub(crate) fn may_be_for_application_service(parts: &Parts) -> bool {
+    query::get(parts.uri.query().unwrap_or_default(), "user_id").is_some()
+}
+
+/// Whether a sync that names a user is an application service's, as one of its users: those have no devices of ours, nor
 /// to-device messages that we could take from them, and the homeserver answers as it sees fit. `user_id` means
 /// nothing in anybody else's request.
 /// <https://spec.matrix.org/v1.16/application-service-api/#identity-assertion>
@@ -54,9 +60,6 @@ pub(crate) async fn is_for_application_service(
     state: &Arc<State>,
     parts: &Parts,
 ) -> Result<bool, Error> {
-    if query::get(parts.uri.query().unwrap_or_default(), "user_id").is_none() {
-        return Ok(false);
-    }
     let Ok(token) = access_token(parts, true) else { return Ok(false) };
     if let Some((_, device)) = auth::known(state, &token).await {
         return Ok(device.device_id.is_empty());

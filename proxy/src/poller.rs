@@ -6,14 +6,17 @@
 //! A task owns its device's place in upstream's stream and nothing else; it speaks to requests only
 //! through the `watch`es of [`Account`] and [`Device`]. The rules stand in docs/architecture.md.
 
+mod additions;
 mod backoff;
 mod gaps;
 mod handover;
 mod key_changes;
+mod large;
 mod light;
 mod main;
 mod outcome;
 mod poison;
+mod standing;
 mod typing;
 pub(crate) mod upkeep;
 
@@ -44,7 +47,9 @@ use crate::{
     upstream::{self, AccessToken},
 };
 
-use self::{backoff::Backoff, outcome::Outcome, poison::Poison, typing::Inherited};
+use self::{
+    backoff::Backoff, outcome::Outcome, poison::Poison, standing::Standing, typing::Inherited,
+};
 
 /// How long upstream holds an idle poll. Less than its word on a token is trusted: the poll after this one
 /// is what tells that a token has died, before any request needs to ask.
@@ -66,6 +71,7 @@ pub(crate) fn ensure(state: &Arc<State>, account: &Arc<Account>, device: &Arc<De
         gaps: Notify::new(),
         poison: Mutex::default(),
         inherited: Mutex::default(),
+        standing: Standing::default(),
         refusals: AtomicU32::new(0),
         watch: state.metrics.poller(),
     };
@@ -139,6 +145,8 @@ struct Poller {
     poison: Mutex<Poison>,
     /// Who typed when the process began; `None` until that is known.
     inherited: Mutex<Option<Inherited>>,
+    /// Where its stream stands.
+    standing: Standing,
     /// How often upstream has refused its own position since a poll was last stored.
     refusals: AtomicU32,
     /// What it does, for whoever watches.
@@ -188,6 +196,8 @@ impl Poller {
         let mut backoff = Backoff::new();
         let mut token = self.device.watch_token();
         loop {
+            // Here once a poll, so that what is kept for those who are here does not outlast them by much.
+            self.account.sweep_tails();
             // A device without a token waits for a client to bring one.
             if token.borrow().is_none() {
                 self.watch.does(Activity::WithoutToken);
@@ -218,7 +228,7 @@ impl Poller {
                     backoff.reset();
                 }
                 Outcome::AskAgain => {}
-                Outcome::Refused => self.give_up(&current).await,
+                Outcome::Refused => Box::pin(self.give_up(&current)).await,
                 Outcome::Locked => self.lay_down(&current),
                 Outcome::Retry { after, at_most } => {
                     self.watch.does(Activity::Failing);
@@ -247,11 +257,12 @@ impl Poller {
         let kind = if is_main { self.main_kind() } else { PollKind::Light };
         let user_id = &self.account.user_id;
         let span = tracing::debug_span!("poll", kind = kind.text(), %user_id);
+        // Boxed, because a main poll is much larger than a light one.
         let polled = async {
             if is_main {
-                self.poll_main(token, tries).await
+                Box::pin(self.poll_main(token, tries)).await
             } else {
-                self.poll_light(token, tries).await
+                Box::pin(self.poll_light(token, tries)).await
             }
         };
         let outcome = polled.instrument(span).await;
@@ -382,5 +393,17 @@ impl Poller {
         if self.is_main() {
             self.account.wake_candidates();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::footprint::{any, check, of};
+
+    #[test]
+    fn a_poller_is_small() {
+        check("the task of a poller", of(|| any::<Poller>().run()), 4096);
+        check("a main poll", of(|| any::<&Poller>().poll_main(any(), any())), 6144);
     }
 }

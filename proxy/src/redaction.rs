@@ -250,4 +250,7 @@ fn rewrite_event(
 }
 
 #[cfg(test)]
+mod micro;
+
+#[cfg(test)]
 mod tests;

@@ -65,6 +65,16 @@ impl<'a> EventWriter<'a> {
         self.now
     }
 
+    /// Whose device it writes for.
+    pub(crate) fn device_nid(&self) -> DeviceNid {
+        self.device_nid
+    }
+
+    /// A token as the account's clients see it.
+    pub(crate) fn mint(&self, token: SyncToken) -> String {
+        token.mint(self.tokens, self.account_id)
+    }
+
     /// Writes a timeline.
     pub(crate) fn timeline(&self, timeline: &TimelineView, out: &mut Vec<u8>) {
         let mut object = ObjectWriter::new(out);
@@ -115,7 +125,7 @@ impl<'a> EventWriter<'a> {
                 members: MemoryId::default(),
             },
         };
-        token.mint(self.tokens, self.account_id)
+        self.mint(token)
     }
 
     fn event(&self, body: &[u8], unsigned: Unsigned<'_>, out: &mut Vec<u8>) {
@@ -201,3 +211,6 @@ pub(crate) fn receipts(receipts: &[StoredReceipt]) -> Vec<u8> {
     edu.push(b'}');
     edu
 }
+
+#[cfg(test)]
+pub(crate) mod micro;

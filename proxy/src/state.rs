@@ -85,6 +85,7 @@ impl State {
         store.observe(move |observation| observer.observe(observation));
         Ok(Self {
             upstream: upstream::Client::new(&config.upstream, config.max_reply_bytes)?
+                .spooling_to(&config.spool_dir)
                 .measured(&metrics),
             forwarder: passthrough::Forwarder::new(&config.upstream)?.measured(&metrics),
             accounts: Accounts::new(config.max_polls, config.max_first_polls),

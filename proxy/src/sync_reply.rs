@@ -2,7 +2,10 @@
 //! <https://spec.matrix.org/v1.16/client-server-api/#get_matrixclientv3sync>
 //!
 //! Lenient: what has another shape is as good as not there. `ingest` reads polls with it, `views` and `v2` what
-//! auxiliary syncs tell. It must not know what an event says.
+//! auxiliary syncs tell. It must not know what an event says. Of a reply that is too large for memory, [`outline`] says where
+//! everything stands.
+
+pub(crate) mod outline;
 
 use serde_json::value::RawValue;
 

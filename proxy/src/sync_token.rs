@@ -194,6 +194,9 @@ pub(crate) async fn upstream_batch(
 }
 
 #[cfg(test)]
+mod micro;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

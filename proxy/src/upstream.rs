@@ -11,6 +11,7 @@ mod error;
 mod on_behalf;
 mod probe;
 mod response;
+mod spool;
 mod tls;
 mod token;
 
@@ -20,6 +21,7 @@ pub(crate) use self::client::{Client, SyncQuery, Whoami};
 pub use self::error::Error;
 pub(crate) use self::on_behalf::OnBehalfOf;
 pub use self::probe::{Probe, probe};
+pub(crate) use self::spool::{Large, Reply};
 pub(crate) use self::tls::client_config;
 pub use self::token::AccessToken;
 

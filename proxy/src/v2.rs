@@ -4,6 +4,8 @@
 
 mod answer;
 mod archive;
+#[cfg(debug_assertions)]
+mod check;
 mod filters;
 mod migration;
 mod request;
@@ -12,6 +14,8 @@ mod rooms;
 pub(crate) mod sync;
 mod write;
 
+#[cfg(debug_assertions)]
+pub use self::check::leave_unchecked;
 pub(crate) use self::filters::FilterCache;
 
 #[cfg(test)]

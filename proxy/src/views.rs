@@ -7,6 +7,7 @@
 mod event_fields;
 pub(crate) mod facts;
 mod look_back;
+mod reads;
 mod room;
 mod room_name;
 mod state;

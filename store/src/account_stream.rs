@@ -1,11 +1,12 @@
 //! The account stream: what one poll brought, and storing it in one transaction.
 //!
 //! The types here are a poll as the store wants it: identifiers read out, everything else raw bytes.
-//! `ingest` writes it; `state_plan` is the pure part, which turns a poll's state into changes of the
+//! `ingest` writes it, and `in_batches` what is too large for memory; `state_plan` is the pure part, which turns a poll's state into changes of the
 //! head and their undo.
 
 mod bodies;
 mod columns;
+mod in_batches;
 mod ingest;
 mod state_plan;
 mod write_device;
@@ -16,7 +17,8 @@ use bytes::Bytes;
 
 pub(crate) use self::bodies::{BodyIds, insert as insert_bodies};
 pub(crate) use self::columns::{AccountDataColumns, ReceiptColumns};
-pub use self::ingest::Ingested;
+pub use self::in_batches::{Batch, Batches, Stopped};
+pub use self::ingest::{Ingested, StoredRoom};
 use crate::{DeviceNid, Section};
 
 /// What a main poll of an account brought.
@@ -225,8 +227,8 @@ impl RoomUpdate {
 }
 
 impl Poll {
-    /// Whether it brought nothing that a client could be told, apart from the device's own part.
-    fn is_idle(&self) -> bool {
+    /// Whether it brought nothing that a client could be told, apart from the device's own part. It gets no position then.
+    pub fn is_idle(&self) -> bool {
         self.rooms.is_empty()
             && self.account_data.is_empty()
             && self.presence.is_empty()

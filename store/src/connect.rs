@@ -18,7 +18,8 @@ use std::{
     time::Duration,
 };
 
-use deadpool_postgres::{Manager, Pool, Runtime};
+use deadpool_postgres::{ClientWrapper, Hook, HookError, Manager, Pool, Runtime};
+use futures_util::TryFutureExt;
 use tokio_postgres::{
     Client, Socket,
     config::{Config, Host, SslMode},
@@ -27,7 +28,7 @@ use tokio_postgres::{
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use self::tls::Check;
-use crate::Error;
+use crate::{Error, tx};
 
 /// What drives a connection that is nobody's but its owner's.
 pub(crate) type Connection =
@@ -128,6 +129,9 @@ impl Settings {
         let pool = Pool::builder(Manager::new(self.config.clone(), tls))
             .runtime(Runtime::Tokio1)
             .max_size(max_connections)
+            .post_create(Hook::async_fn(|client: &mut ClientWrapper, _| {
+                Box::pin(client.batch_execute(tx::ON_CONNECT).map_err(HookError::Backend))
+            }))
             .build()
             .expect("a pool is refused only if it has time limits and no runtime");
         Ok(pool)

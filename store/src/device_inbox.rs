@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 
-use crate::{AccountId, DeviceNid, Error, InboxSeq, Store, tx::Tx};
+use crate::{
+    AccountId, DeviceNid, Error, InboxSeq, Store,
+    tx::{Statement, Tx, params},
+};
 
 /// A to-device message, verbatim.
 #[derive(Clone, Debug)]
@@ -103,14 +106,17 @@ impl Store {
 /// it touches anything else of the device: two acknowledgements at once must not each miss the other, and
 /// a logout, which deletes the device and with it the sessions, must not meet them in the opposite order.
 pub(crate) async fn lock(tx: &Tx, device: DeviceNid) -> Result<(), Error> {
-    tx.execute(
-        "-- device_inbox::lock
-        SELECT 1 FROM devices WHERE device_nid = $1 FOR UPDATE",
-        &[&device.0],
-    )
-    .await?;
+    tx.execute(LOCK, &[&device.0]).await?;
     Ok(())
 }
+
+/// [`lock`], for a flight.
+pub(crate) fn locking(device: DeviceNid) -> Statement<'static> {
+    Statement::new(LOCK, params![device.0])
+}
+
+const LOCK: &str = "-- device_inbox::lock
+    SELECT 1 FROM devices WHERE device_nid = $1 FOR UPDATE";
 
 /// Deletes the messages that every live session of the device has acknowledged. With no live session
 /// nothing goes. The caller holds the device's row lock.

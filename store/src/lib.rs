@@ -16,6 +16,8 @@ mod ids;
 mod latest_values;
 pub mod mark;
 mod members;
+#[cfg(test)]
+mod micro;
 mod migrate;
 mod observe;
 mod redactions;
@@ -25,6 +27,7 @@ mod room_account_data;
 mod room_changes;
 mod room_heads;
 mod room_lists;
+mod room_outlines;
 mod rooms;
 mod selected_state;
 mod session_sets;
@@ -36,16 +39,17 @@ mod transaction_ids;
 mod tx;
 mod upkeep;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicU64};
 
 use dashmap::DashMap;
 use deadpool_postgres::Pool;
+use tokio::sync::Semaphore;
 
 pub use crate::{
     access_tokens::StoredToken,
     account_stream::{
-        AccountData, Counts, DeviceUpdate, Event, Ingested, LightPoll, Poll, PresenceUpdate,
-        Receipt, RoomUpdate, StateBlock, Summary,
+        AccountData, Batch, Batches, Counts, DeviceUpdate, Event, Ingested, LightPoll, Poll,
+        PresenceUpdate, Receipt, RoomUpdate, StateBlock, Stopped, StoredRoom, Summary,
     },
     accounts::Account,
     admin::{AccountStatus, DeviceStatus, SessionStatus},
@@ -64,6 +68,7 @@ pub use crate::{
     room_changes::RoomChange,
     room_heads::{ChangedRoom, RoomHead, Section},
     room_lists::{ListedRoom, RoomList},
+    room_outlines::RoomOutline,
     selected_state::StateKeys,
     session_sets::{NewSet, StoredSet},
     sessions::{Keep, NewSession, Session},
@@ -80,6 +85,10 @@ pub struct Store {
     /// Room IDs already interned: they never change.
     room_nids: Arc<DashMap<String, RoomNid>>,
     redaction_rules: RedactionRules,
+    /// Who may store a large poll.
+    large_polls: Arc<Semaphore>,
+    /// Counts the transactions of this process that pruned what was stored.
+    prunings: Arc<AtomicU64>,
     /// How to reach the database past the pool.
     settings: Settings,
     /// Which replica this process is.
@@ -108,6 +117,8 @@ impl Store {
             pool,
             room_nids: Arc::default(),
             redaction_rules,
+            large_polls: Arc::new(Semaphore::new(Self::large_at_once(max_connections))),
+            prunings: Arc::default(),
             settings: settings.clone(),
             replica: Arc::default(),
             observer: observe::Observer::default(),

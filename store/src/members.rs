@@ -116,8 +116,11 @@ impl Store {
             &[&account_id.0, &room_nid.0],
         )
         .await?;
-        redactions::apply(&tx, self.redaction_rules, account_id, &told, &bodies).await?;
-        tx.commit().await
+        let redacted =
+            redactions::apply(&tx, self.redaction_rules, account_id, &told, &bodies).await?;
+        let _counted = self.pruning(redacted);
+        tx.commit().await?;
+        Ok(())
     }
 
     /// The members of a room at a place, in no order.
@@ -244,7 +247,9 @@ impl Store {
                 "-- members::bodies
                 SELECT
                     b.body,
-                    (SELECT y.body FROM event_bodies y WHERE y.body_id = b.redacted_by) AS redacted_because
+                    CASE WHEN b.redacted_by IS NOT NULL THEN (
+                        SELECT y.body FROM event_bodies y WHERE y.body_id = b.redacted_by
+                    ) END AS redacted_because
                 FROM UNNEST($1::BIGINT[]) WITH ORDINALITY AS t (body_id, number)
                 JOIN event_bodies b ON b.body_id = t.body_id
                 ORDER BY t.number",
@@ -271,7 +276,9 @@ impl Store {
                 "-- members::member_changes
                 SELECT c.pos, c.ord, c.state_key, o.membership AS old_membership, b.membership, b.body,
                     CASE WHEN n.known THEN n.old_unsigned ELSE s.unsigned END AS unsigned,
-                    (SELECT y.body FROM event_bodies y WHERE y.body_id = b.redacted_by) AS redacted_because
+                    CASE WHEN b.redacted_by IS NOT NULL THEN (
+                        SELECT y.body FROM event_bodies y WHERE y.body_id = b.redacted_by
+                    ) END AS redacted_because
                 FROM (
                     SELECT pos, ord, state_key, old_body_id
                     FROM state_changes

@@ -27,6 +27,8 @@ pub enum Observation {
         /// Whether it was refused, or its connection broke.
         failed: bool,
     },
+    /// Something was sent to the server, one statement or several together, and is waited for.
+    RoundTrip,
     /// Numbers of rooms were looked for in memory.
     RoomIds {
         /// How many were there.

@@ -9,7 +9,10 @@
 //! is told later finds the row in `redactions`. Another account's body that is not committed yet is
 //! pruned when that account is told, or told the body again.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::atomic::Ordering,
+};
 
 use bytes::Bytes;
 
@@ -18,7 +21,7 @@ use crate::{
     account_stream::{BodyIds, insert_bodies},
     accounts::lock_account,
     room_heads::bytes_of,
-    tx::Tx,
+    tx::{Statement, Tx, params},
 };
 
 const REDACTION: &str = "m.room.redaction";
@@ -50,7 +53,42 @@ pub struct RedactionScan {
     pub until: String,
 }
 
+/// What redactions did to the events that an account was told, and by them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Redacted {
+    /// Something of what was told is redacted, or redacts.
+    pub(crate) any: bool,
+    /// What was stored has been pruned.
+    pub(crate) pruned: bool,
+}
+
+/// Counts a transaction that pruned once it is over: also one of whose commit nobody heard, because its answer was lost or
+/// who waited for it is gone. Not before it: who looks in between would take the number for newer than what it reads.
+pub(crate) struct Pruning<'a> {
+    store: &'a Store,
+    redacted: Redacted,
+}
+
+impl Drop for Pruning<'_> {
+    fn drop(&mut self) {
+        if self.redacted.pruned {
+            self.store.prunings.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+}
+
 impl Store {
+    /// How many transactions of this process have pruned what was stored. Whoever keeps copies of events compares it:
+    /// while it stays, no redaction that this process has stored concerns them.
+    pub fn prunings(&self) -> u64 {
+        self.prunings.load(Ordering::Acquire)
+    }
+
+    /// What counts a transaction, if it pruned, as soon as it is dropped.
+    pub(crate) fn pruning(&self, redacted: Redacted) -> Pruning<'_> {
+        Pruning { store: self, redacted }
+    }
+
     /// Gaps of the account that have yet to be looked through, oldest first.
     pub async fn redaction_scans(
         &self,
@@ -95,15 +133,48 @@ impl Store {
         lock_account(&tx, account_id).await?;
         let told: Vec<_> = found.iter().map(|event| (scan.room_nid, event)).collect();
         let bodies = insert_bodies(&tx, told.iter().copied()).await?;
-        apply(&tx, self.redaction_rules, account_id, &told, &bodies).await?;
+        let redacted = apply(&tx, self.redaction_rules, account_id, &told, &bodies).await?;
         tx.execute(
             "-- redactions::finish_redaction_scan
             DELETE FROM redaction_scans WHERE account_id = $1 AND room_nid = $2 AND pos = $3",
             &[&account_id.0, &scan.room_nid.0, &scan.pos.0],
         )
         .await?;
-        tx.commit().await
+        let _counted = self.pruning(redacted);
+        tx.commit().await?;
+        Ok(())
     }
+}
+
+/// Whether any of these events brings a redaction.
+pub(crate) fn brings(told: &[(RoomNid, &Event)]) -> bool {
+    told.iter().any(|(_, event)| event.redacted_because.is_some() || is_redaction(event))
+}
+
+/// Asks for a redaction of any of these events, or of one that is copied in them. Is there none, and [`brings`] none of
+/// them one either, there is nothing to [`apply`].
+pub(crate) fn known<'a>(told: &[(RoomNid, &'a Event)]) -> Option<Statement<'a>> {
+    if told.is_empty() {
+        return None;
+    }
+    let mut events = InRooms::new();
+    for (nid, event) in told {
+        events.insert((&event.event_id, nid.0));
+        events.extend(event.copies.iter().map(|event_id| (event_id.as_str(), nid.0)));
+    }
+    let (event_ids, nids): (Vec<&str>, Vec<i64>) = events.into_iter().unzip();
+    Some(Statement::new(
+        "-- redactions::known
+        SELECT r.event_id
+        FROM UNNEST($1::TEXT[], $2::BIGINT[]) AS t (event_id, room_nid)
+        JOIN redactions r ON r.event_id = t.event_id AND r.room_nid = t.room_nid
+        LIMIT 1",
+        params![event_ids, nids],
+    ))
+}
+
+fn is_redaction(event: &Event) -> bool {
+    event.event_type == REDACTION && event.state_key.is_none()
 }
 
 /// Applies the redactions among the events that an account was `told`, and those known already to the
@@ -115,9 +186,9 @@ pub(crate) async fn apply(
     account_id: AccountId,
     told: &[(RoomNid, &Event)],
     bodies: &BodyIds,
-) -> Result<(), Error> {
+) -> Result<Redacted, Error> {
     if told.is_empty() {
-        return Ok(());
+        return Ok(Redacted::default());
     }
     let mut work = Work { tx, rules, account_id, creates: HashMap::new() };
     let redactions = work.redactions(told, bodies).await?;
@@ -133,8 +204,8 @@ pub(crate) async fn apply(
             copies_of.insert((event_id, nid.0));
         }
     }
-    work.prune(&bodies_of).await?;
-    work.remove_copies(&copies_of).await
+    let pruned = work.prune(&bodies_of).await? | work.remove_copies(&copies_of).await?;
+    Ok(Redacted { any: pruned || bodies.any_pruned || !redactions.is_empty(), pruned })
 }
 
 /// Event IDs, each with its room.
@@ -165,7 +236,7 @@ impl Work<'_> {
         let mut redactions = BTreeMap::new();
         for (nid, event) in told {
             let mut event = *event;
-            if event.event_type == REDACTION && event.state_key.is_none() {
+            if is_redaction(event) {
                 let create = self.create(*nid).await?;
                 if let Some(target) = (self.rules.target)(create.as_deref(), &event.body) {
                     redactions.insert((target, *nid), bodies.of(event)?);
@@ -200,8 +271,8 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Prunes the bodies of those of the events that are redacted and not pruned yet.
-    async fn prune(&mut self, events: &InRooms<'_>) -> Result<(), Error> {
+    /// Prunes the bodies of those of the events that are redacted and not pruned yet. Gives whether there were any.
+    async fn prune(&mut self, events: &InRooms<'_>) -> Result<bool, Error> {
         let (event_ids, nids): (Vec<&str>, Vec<i64>) = events.iter().copied().unzip();
         // Locked in one order, after all bodies of the transaction are inserted: see the invariants.
         let rows = self
@@ -230,7 +301,7 @@ impl Work<'_> {
             }
         }
         if body_ids.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let pruned: Vec<&[u8]> = pruned.iter().map(|body| &**body).collect();
         self.tx
@@ -243,13 +314,14 @@ impl Work<'_> {
                 &[&body_ids, &pruned, &redacted_by],
             )
             .await?;
-        Ok(())
+        Ok(true)
     }
 
-    /// Takes the content of those of the events that are redacted out of the account's other events.
-    async fn remove_copies(&self, events: &InRooms<'_>) -> Result<(), Error> {
+    /// Takes the content of those of the events that are redacted out of the account's other events. Gives whether it
+    /// stood in any.
+    async fn remove_copies(&self, events: &InRooms<'_>) -> Result<bool, Error> {
         if events.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let (event_ids, nids): (Vec<&str>, Vec<i64>) = events.iter().copied().unzip();
         // `OFFSET 0`: joined, Postgres may read through all copies of the account.
@@ -279,7 +351,7 @@ impl Work<'_> {
             carrier.redacted.insert(row.get("event_id"));
         }
         if carriers.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let (mut nids, mut pos, mut ords) = (Vec::new(), Vec::new(), Vec::new());
         let mut unsigneds = Vec::new();
@@ -305,7 +377,7 @@ impl Work<'_> {
                 &[&self.account_id.0, &nids, &pos, &ords, &unsigneds],
             )
             .await?;
-        Ok(())
+        Ok(true)
     }
 
     /// The body of a room's `m.room.create`, if the account knows it.

@@ -4,7 +4,10 @@
 use bytes::Bytes;
 use tokio_postgres::Row;
 
-use crate::{AccountId, Error, Position, RoomNid, Store, tx::Tx};
+use crate::{
+    AccountId, Error, Position, RoomNid, Store,
+    tx::{Flight, Statement, params},
+};
 
 /// The part of a sync reply that lists a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -205,37 +208,6 @@ impl Store {
         Ok(rows.iter().map(|row| (RoomNid(row.get("room_nid")), row.get("room_id"))).collect())
     }
 
-    /// The rooms of the account that it left, or may have left, after `since`: of those that were left before, the
-    /// stream has to know so still.
-    pub async fn rooms_left_after(
-        &self,
-        account_id: AccountId,
-        since: Position,
-    ) -> Result<Vec<RoomHead>, Error> {
-        let rows = self
-            .query(
-                "room_heads::rooms_left_after",
-                concat!(
-                    "-- room_heads::rooms_left_after
-                    SELECT ",
-                    head_columns!(),
-                    " FROM account_rooms h
-                    LEFT JOIN LATERAL (
-                        SELECT u.pos
-                        FROM room_updates u
-                        WHERE u.account_id = $1 AND u.room_nid = h.room_nid
-                        ORDER BY u.pos DESC
-                        LIMIT 1
-                    ) l ON TRUE
-                    WHERE h.account_id = $1 AND h.section = 3 AND (l.pos IS NULL OR l.pos > $2)
-                    ORDER BY h.room_nid"
-                ),
-                &[&account_id.0, &since.0],
-            )
-            .await?;
-        rows.iter().map(head_of).collect()
-    }
-
     /// The joined rooms of the account in which somebody types, as far as is known.
     pub async fn rooms_with_typing(&self, account_id: AccountId) -> Result<Vec<String>, Error> {
         let rows = self
@@ -307,15 +279,14 @@ impl Store {
         account_id: AccountId,
         since: Position,
     ) -> Result<(Position, Vec<ChangedRoom>), Error> {
-        let tx = self.snapshot("room_heads::changed_rooms").await?;
-        let now = now(&tx, account_id).await?;
-        let rows = tx
-            .query(
-                concat!(
-                    "-- room_heads::changed_rooms
+        let mut flight = Flight::default();
+        let now = flight.add(now(account_id));
+        let rows = flight.add(Statement::new(
+            concat!(
+                "-- room_heads::changed_rooms
                     SELECT u.newly_joined, u.cut, p.section AS section_before, ",
-                    head_columns!(),
-                    " FROM (
+                head_columns!(),
+                " FROM (
                         SELECT
                             room_nid,
                             BOOL_OR(newly_joined) AS newly_joined,
@@ -333,11 +304,12 @@ impl Store {
                         LIMIT 1
                     ) p ON TRUE
                     ORDER BY u.room_nid"
-                ),
-                &[&account_id.0, &since.0],
-            )
-            .await?;
-        tx.commit().await?;
+            ),
+            params![account_id.0, since.0],
+        ));
+        let mut answers = self.read_together("room_heads::changed_rooms", &flight).await?;
+        let now = position_of(&answers.take(now), account_id)?;
+        let rows = answers.take(rows);
         let rooms = rows
             .iter()
             .map(|row| {
@@ -369,15 +341,17 @@ impl Store {
 }
 
 /// The position of the last poll stored, as the transaction sees it.
-pub(crate) async fn now(tx: &Tx, account_id: AccountId) -> Result<Position, Error> {
-    let row = tx
-        .query_opt(
-            "-- room_heads::now
-            SELECT pos FROM accounts WHERE account_id = $1",
-            &[&account_id.0],
-        )
-        .await?;
-    row.map(|row| Position(row.get("pos"))).ok_or_else(|| Error::Inconsistent {
+pub(crate) fn now(account_id: AccountId) -> Statement<'static> {
+    Statement::new(
+        "-- room_heads::now
+        SELECT pos FROM accounts WHERE account_id = $1",
+        params![account_id.0],
+    )
+}
+
+/// The position, by the answer to [`now`].
+pub(crate) fn position_of(rows: &[Row], account_id: AccountId) -> Result<Position, Error> {
+    rows.first().map(|row| Position(row.get("pos"))).ok_or_else(|| Error::Inconsistent {
         table: "accounts",
         column: "account_id",
         key: account_id.to_string(),

@@ -7,8 +7,8 @@ use tokio_postgres::Row;
 use crate::{
     AccountId, Error, Position, RoomNid, Section, Store,
     ids::NO_ROOM,
-    room_heads::{bytes_of, ids_of_many, now},
-    tx::Tx,
+    room_heads::{bytes_of, ids_of_many, now, position_of},
+    tx::{Flight, Statement, params},
 };
 
 /// A room as lists sort and filter it.
@@ -53,11 +53,10 @@ macro_rules! listed_columns {
 impl Store {
     /// Every room of the account but for those that it left.
     pub async fn room_list(&self, account_id: AccountId) -> Result<RoomList, Error> {
-        let tx = self.snapshot("room_lists::room_list").await?;
-        let as_of = now(&tx, account_id).await?;
-        let rows = tx
-            .query(
-                concat!(
+        let mut flight = Flight::default();
+        let as_of = flight.add(now(account_id));
+        let rows = flight.add(Statement::new(
+            concat!(
                     "-- room_lists::room_list
                     WITH h AS MATERIALIZED (
                         SELECT ",
@@ -73,11 +72,13 @@ impl Store {
                     FROM h
                     JOIN named r ON r.room_nid = h.room_nid"
                 ),
-                &[&account_id.0],
-            )
-            .await?;
-        let direct = direct(&tx, account_id, Position(0)).await?;
-        tx.commit().await?;
+            params![account_id.0],
+        ));
+        let direct = flight.add(direct(account_id, Position(0)));
+        let mut answers = self.read_together("room_lists::room_list", &flight).await?;
+        let as_of = position_of(&answers.take(as_of), account_id)?;
+        let direct = direct_of(&answers.take(direct));
+        let rows = answers.take(rows);
         let rooms = rows.iter().map(listed).collect::<Result<_, _>>()?;
         Ok(RoomList { as_of, rooms, direct })
     }
@@ -88,16 +89,15 @@ impl Store {
         account_id: AccountId,
         since: Position,
     ) -> Result<RoomList, Error> {
-        let tx = self.snapshot("room_lists::room_list_changes").await?;
-        let as_of = now(&tx, account_id).await?;
-        let rows = tx
-            .query(
-                concat!(
-                    "-- room_lists::room_list_changes
+        let mut flight = Flight::default();
+        let as_of = flight.add(now(account_id));
+        let rows = flight.add(Statement::new(
+            concat!(
+                "-- room_lists::room_list_changes
                     SELECT
                         (SELECT r.room_id FROM rooms r WHERE r.room_nid = h.room_nid) AS room_id, ",
-                    listed_columns!(),
-                    " FROM (
+                listed_columns!(),
+                " FROM (
                         SELECT DISTINCT room_nid
                         FROM room_updates
                         WHERE account_id = $1 AND pos > $2
@@ -109,33 +109,33 @@ impl Store {
                         WHERE account_id = $1 AND room_nid = u.room_nid
                         LIMIT 1
                     ) h"
-                ),
-                &[&account_id.0, &since.0],
-            )
-            .await?;
-        let direct = direct(&tx, account_id, since).await?;
-        tx.commit().await?;
+            ),
+            params![account_id.0, since.0],
+        ));
+        let direct = flight.add(direct(account_id, since));
+        let mut answers = self.read_together("room_lists::room_list_changes", &flight).await?;
+        let as_of = position_of(&answers.take(as_of), account_id)?;
+        let direct = direct_of(&answers.take(direct));
+        let rows = answers.take(rows);
         let rooms = rows.iter().map(listed).collect::<Result<_, _>>()?;
         Ok(RoomList { as_of, rooms, direct })
     }
 }
 
 /// The account data `m.direct`, if it last changed after a position.
-async fn direct(
-    tx: &Tx,
-    account_id: AccountId,
-    since: Position,
-) -> Result<Option<(Bytes, Position)>, Error> {
-    let row = tx
-        .query_opt(
-            "-- room_lists::direct
-            SELECT event, pos
-            FROM account_data
-            WHERE account_id = $1 AND room_nid = $2 AND event_type = 'm.direct' AND pos > $3",
-            &[&account_id.0, &NO_ROOM.0, &since.0],
-        )
-        .await?;
-    Ok(row.map(|row| (Bytes::from(row.get::<_, Vec<u8>>("event")), Position(row.get("pos")))))
+fn direct(account_id: AccountId, since: Position) -> Statement<'static> {
+    Statement::new(
+        "-- room_lists::direct
+        SELECT event, pos
+        FROM account_data
+        WHERE account_id = $1 AND room_nid = $2 AND event_type = 'm.direct' AND pos > $3",
+        params![account_id.0, NO_ROOM.0, since.0],
+    )
+}
+
+fn direct_of(rows: &[Row]) -> Option<(Bytes, Position)> {
+    let row = rows.first()?;
+    Some((Bytes::from(row.get::<_, Vec<u8>>("event")), Position(row.get("pos"))))
 }
 
 fn listed(row: &Row) -> Result<ListedRoom, Error> {

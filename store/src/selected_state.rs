@@ -107,7 +107,9 @@ impl Store {
                     WHERE old_body_id IS NOT NULL
                 )
                 SELECT s.room_nid, s.event_type, s.state_key, s.unsigned, b.body,
-                    (SELECT y.body FROM event_bodies y WHERE y.body_id = b.redacted_by) AS redacted_because
+                    CASE WHEN b.redacted_by IS NOT NULL THEN (
+                        SELECT y.body FROM event_bodies y WHERE y.body_id = b.redacted_by
+                    ) END AS redacted_because
                 FROM state s
                 CROSS JOIN LATERAL (
                     SELECT body, redacted_by

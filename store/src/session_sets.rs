@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use crate::{AccountId, Error, Keep, SessionId, Store, sessions, tx::Tx};
+use crate::{
+    AccountId, Error, Keep, SessionId, Store, sessions,
+    tx::{Flight, Statement, params},
+};
 
 /// A set to keep.
 #[derive(Clone, Copy, Debug)]
@@ -38,25 +41,16 @@ impl Store {
         named: &[&[u8]],
         keep: Keep,
     ) -> Result<bool, Error> {
+        let sets = Sets::of(sets);
+        let others: BTreeSet<&[u8]> =
+            named.iter().filter(|id| !sets.ids.contains(id)).copied().collect();
+        let others: Vec<&[u8]> = others.into_iter().collect();
         let tx = self.tx("session_sets::put_session_sets").await?;
-        if !sessions::lock(&tx, account_id, session_id).await? {
-            tx.commit().await?;
-            return Ok(false);
-        }
-        // Counted, and not timed: a clock may be set back, and what is new must not look old.
-        let row = tx
-            .query_opt(
-                "-- session_sets::put_session_sets
-                SELECT COALESCE(MAX(last_named), 0) + 1 AS turn
-                FROM session_sets
-                WHERE account_id = $1 AND session_id = $2",
-                &[&account_id.0, &session_id.0],
-            )
-            .await?;
-        let turn: i64 = row.map_or(1, |row| row.get("turn"));
-        let all_there = put(&tx, account_id, session_id, sets, named, turn).await?;
-        tx.execute(
-            "-- session_sets::put_session_sets
+        let mut flight = Flight::default();
+        let lock = flight.add(sessions::locking(account_id, session_id));
+        let put = flight.add(put(account_id, session_id, &sets, &others));
+        flight.add(Statement::new(
+            "-- session_sets::put_session_sets (forgets)
             DELETE FROM session_sets d
             USING (
                 SELECT
@@ -70,11 +64,12 @@ impl Store {
                 AND d.session_id = $2
                 AND d.set_id = r.set_id
                 AND (r.age > $3 OR (r.age > 2 AND r.bytes > $4))",
-            &[&account_id.0, &session_id.0, &i64::from(keep.turns), &keep.bytes],
-        )
-        .await?;
-        tx.commit().await?;
-        Ok(all_there)
+            params![account_id.0, session_id.0, i64::from(keep.turns), keep.bytes],
+        ));
+        let mut answers = tx.fly_and_commit(&flight).await?;
+        let is_there = !answers.take(lock).is_empty();
+        let found = answers.take(put).first().map_or(0, |row| row.get::<_, i64>("found"));
+        Ok(is_there && usize::try_from(found).is_ok_and(|found| found == others.len()))
     }
 
     /// Those of these sets that the session still has; and those whose longer names begin with one of `beginnings`.
@@ -118,38 +113,67 @@ impl Store {
     }
 }
 
-/// Writes the sets, and at which turn these and the others of the token were named. Gives whether all of them are there.
-async fn put(
-    tx: &Tx,
+/// Sets as the arrays of a statement.
+pub(crate) struct Sets<'a> {
+    pub(crate) ids: Vec<&'a [u8]>,
+    pub(crate) purposes: Vec<i16>,
+    pub(crate) contents: Vec<&'a [u8]>,
+}
+
+impl<'a> Sets<'a> {
+    /// The arrays of these.
+    pub(crate) fn of(sets: &[NewSet<'a>]) -> Self {
+        Self {
+            ids: sets.iter().map(|set| set.set_id).collect(),
+            purposes: sets.iter().map(|set| set.purpose).collect(),
+            contents: sets.iter().map(|set| set.content).collect(),
+        }
+    }
+}
+
+/// Writes the sets, and at which turn these and the `others` of the token were named. Gives how many of the others are there.
+/// A session that is gone gets none.
+fn put<'a>(
     account_id: AccountId,
     session_id: SessionId,
-    sets: &[NewSet<'_>],
-    named: &[&[u8]],
-    turn: i64,
-) -> Result<bool, Error> {
-    let ids: Vec<&[u8]> = sets.iter().map(|set| set.set_id).collect();
-    let purposes: Vec<i16> = sets.iter().map(|set| set.purpose).collect();
-    let contents: Vec<&[u8]> = sets.iter().map(|set| set.content).collect();
-    tx.execute(
+    sets: &'a Sets<'a>,
+    others: &'a [&'a [u8]],
+) -> Statement<'a> {
+    // Turns are counted, and not timed: a clock may be set back, and what is new must not look old.
+    Statement::new(
         "-- session_sets::put_session_sets
-        INSERT INTO session_sets (account_id, session_id, set_id, purpose, last_named, content)
-        SELECT DISTINCT ON (t.set_id) $1::BIGINT, $2::BIGINT, t.set_id, t.purpose, $6::BIGINT, t.content
-        FROM UNNEST($3::BYTEA[], $4::SMALLINT[], $5::BYTEA[]) AS t (set_id, purpose, content)
-        ON CONFLICT (account_id, session_id, set_id) DO UPDATE
-        SET last_named = EXCLUDED.last_named",
-        &[&account_id.0, &session_id.0, &ids, &purposes, &contents, &turn],
-    )
-    .await?;
-    let others: BTreeSet<&[u8]> = named.iter().filter(|id| !ids.contains(id)).copied().collect();
-    let others: Vec<&[u8]> = others.into_iter().collect();
-    let found = tx
-        .execute(
-            "-- session_sets::put_session_sets
-            UPDATE session_sets
-            SET last_named = $4
-            WHERE account_id = $1 AND session_id = $2 AND set_id = ANY($3)",
-            &[&account_id.0, &session_id.0, &others, &turn],
+        WITH now AS (
+            SELECT s.account_id, s.session_id, (
+                SELECT COALESCE(MAX(k.last_named), 0) + 1
+                FROM session_sets k
+                WHERE k.account_id = $1 AND k.session_id = $2
+            ) AS turn
+            FROM sessions s
+            WHERE s.account_id = $1 AND s.session_id = $2
+        ),
+        put AS (
+            INSERT INTO session_sets (account_id, session_id, set_id, purpose, last_named, content)
+            SELECT DISTINCT ON (t.set_id) n.account_id, n.session_id, t.set_id, t.purpose, n.turn, t.content
+            FROM now n
+            CROSS JOIN UNNEST($3::BYTEA[], $4::SMALLINT[], $5::BYTEA[]) AS t (set_id, purpose, content)
+            ON CONFLICT (account_id, session_id, set_id) DO UPDATE
+            SET last_named = EXCLUDED.last_named
+        ),
+        named AS (
+            UPDATE session_sets o
+            SET last_named = n.turn
+            FROM now n
+            WHERE o.account_id = $1 AND o.session_id = $2 AND o.set_id = ANY($6)
+            RETURNING 1
         )
-        .await?;
-    Ok(usize::try_from(found).is_ok_and(|found| found == others.len()))
+        SELECT COUNT(*) AS found FROM named",
+        params![
+            account_id.0,
+            session_id.0,
+            &sets.ids,
+            &sets.purposes,
+            &sets.contents,
+            others,
+        ],
+    )
 }

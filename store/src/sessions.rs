@@ -7,9 +7,10 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use crate::{
-    AccountId, DeviceNid, Error, InboxSeq, SessionId, Store,
+    AccountId, DeviceNid, Error, InboxSeq, NewSet, SessionId, Store,
     device_inbox::{self, purge},
-    tx::Tx,
+    session_sets::Sets,
+    tx::{Flight, Statement, Tx, params},
 };
 
 /// A live session, with the parameters that a token named.
@@ -51,39 +52,40 @@ pub struct Keep {
 }
 
 impl Store {
-    /// Makes a session. It holds to-device messages back from now on, beginning with the oldest still
-    /// held. Of the device's other sessions the least recently used go, so that it has no more than `most`: expired
-    /// ones count, and go first. What they
-    /// alone held back is the new one's to acknowledge, so nothing is purged here. `now` is in milliseconds.
+    /// Makes a session, with the sets that its first token names. It holds to-device messages back from now on, beginning
+    /// with the oldest still held. Of the device's other sessions the least recently used go, so that it has no more than
+    /// `most`: expired ones count, and go first. What they alone held back is the new one's to acknowledge, so nothing is
+    /// purged here. `now` is in milliseconds.
     pub async fn create_session(
         &self,
         account_id: AccountId,
         device: DeviceNid,
         params: &[u8],
+        sets: &[NewSet<'_>],
         now: i64,
         most: i64,
     ) -> Result<NewSession, Error> {
+        let others = most.saturating_sub(1).max(0);
+        let sets = Sets::of(sets);
         let tx = self.tx("sessions::create_session").await?;
-        // The lock keeps a purge from running between the look at the inbox and the birth of the session.
-        device_inbox::lock(&tx, device).await?;
-        tx.execute(
+        // The lock keeps a purge from running between the look at the inbox and the birth of the session. Both go to
+        // Postgres together, which runs them one after the other.
+        let mut flight = Flight::default();
+        flight.add(device_inbox::locking(device));
+        let made = flight.add(Statement::new(
             "-- sessions::create_session
-            DELETE FROM sessions
-            USING (
-                SELECT account_id, session_id
-                FROM sessions
-                WHERE account_id = $3 AND device_nid = $1
-                ORDER BY last_used_at DESC, session_id DESC
-                OFFSET $2
-            ) superfluous
-            WHERE sessions.account_id = superfluous.account_id
-                AND sessions.session_id = superfluous.session_id",
-            &[&device.0, &most.saturating_sub(1).max(0), &account_id.0],
-        )
-        .await?;
-        let row = tx
-            .query_opt(
-                "-- sessions::create_session
+            WITH superfluous AS (
+                DELETE FROM sessions
+                USING (
+                    SELECT account_id, session_id
+                    FROM sessions
+                    WHERE account_id = $1 AND device_nid = $2
+                    ORDER BY last_used_at DESC, session_id DESC
+                    OFFSET $4
+                ) s
+                WHERE sessions.account_id = s.account_id AND sessions.session_id = s.session_id
+            ),
+            made AS (
                 INSERT INTO sessions (account_id, device_nid, last_used_at, inbox_acked)
                 SELECT
                     $1,
@@ -94,25 +96,43 @@ impl Store {
                         (SELECT inbox_seq FROM devices WHERE device_nid = $2),
                         0
                     )
-                RETURNING session_id, inbox_acked",
-                &[&account_id.0, &device.0, &now],
+                RETURNING session_id, inbox_acked
+            ),
+            params AS (
+                INSERT INTO session_params (account_id, session_id, params_id, last_chosen, params)
+                SELECT $1, m.session_id, 1, 1, $5
+                FROM made m
+            ),
+            sets AS (
+                INSERT INTO session_sets (account_id, session_id, set_id, purpose, last_named, content)
+                SELECT DISTINCT ON (t.set_id) $1::BIGINT, m.session_id, t.set_id, t.purpose, 1, t.content
+                FROM made m
+                CROSS JOIN UNNEST($6::BYTEA[], $7::SMALLINT[], $8::BYTEA[])
+                    AS t (set_id, purpose, content)
             )
-            .await?
-            .ok_or(Error::Inconsistent {
-                table: "sessions",
-                column: "session_id",
-                key: device.to_string(),
-            })?;
-        let session_id = SessionId(row.get("session_id"));
-        tx.execute(
-            "-- sessions::create_session
-            INSERT INTO session_params (account_id, session_id, params_id, last_chosen, params)
-            VALUES ($1, $2, 1, 1, $3)",
-            &[&account_id.0, &session_id.0, &params],
-        )
-        .await?;
-        tx.commit().await?;
-        Ok(NewSession { session_id, params_id: 1, inbox_acked: InboxSeq(row.get("inbox_acked")) })
+            SELECT session_id, inbox_acked FROM made",
+            params![
+                account_id.0,
+                device.0,
+                now,
+                others,
+                params,
+                sets.ids,
+                sets.purposes,
+                sets.contents,
+            ],
+        ));
+        let made = tx.fly_and_commit(&flight).await?.take(made);
+        let row = made.first().ok_or(Error::Inconsistent {
+            table: "sessions",
+            column: "session_id",
+            key: device.to_string(),
+        })?;
+        Ok(NewSession {
+            session_id: SessionId(row.get("session_id")),
+            params_id: 1,
+            inbox_acked: InboxSeq(row.get("inbox_acked")),
+        })
     }
 
     /// A session of this device that was used at or after `live_since` (milliseconds), with the
@@ -341,20 +361,17 @@ impl Store {
 }
 
 /// Takes a session's row lock, which whoever changes what belongs to the session takes first. `false` when it is gone.
-pub(crate) async fn lock(
-    tx: &Tx,
-    account_id: AccountId,
-    session_id: SessionId,
-) -> Result<bool, Error> {
-    let session = tx
-        .query_opt(
-            "-- sessions::lock
-            SELECT session_id
-            FROM sessions
-            WHERE account_id = $1 AND session_id = $2
-            FOR UPDATE",
-            &[&account_id.0, &session_id.0],
-        )
-        .await?;
-    Ok(session.is_some())
+async fn lock(tx: &Tx, account_id: AccountId, session_id: SessionId) -> Result<bool, Error> {
+    Ok(tx.query_opt(LOCK, &[&account_id.0, &session_id.0]).await?.is_some())
 }
+
+/// [`lock`], for a flight: it gives no row when the session is gone.
+pub(crate) fn locking(account_id: AccountId, session_id: SessionId) -> Statement<'static> {
+    Statement::new(LOCK, params![account_id.0, session_id.0])
+}
+
+const LOCK: &str = "-- sessions::lock
+    SELECT session_id
+    FROM sessions
+    WHERE account_id = $1 AND session_id = $2
+    FOR UPDATE";

@@ -105,7 +105,9 @@ impl Store {
                         WHERE old_body_id IS NOT NULL
                     )
                     SELECT s.room_nid, s.event_type, s.state_key, s.unsigned, b.body,
-                        (SELECT y.body FROM event_bodies y WHERE y.body_id = b.redacted_by) AS redacted_because
+                        CASE WHEN b.redacted_by IS NOT NULL THEN (
+                            SELECT y.body FROM event_bodies y WHERE y.body_id = b.redacted_by
+                        ) END AS redacted_because
                     FROM state s
                     CROSS JOIN LATERAL (
                         SELECT body, redacted_by
@@ -134,7 +136,9 @@ impl Store {
                     "-- state::states (delta)
                     SELECT k.room_nid, k.event_type, k.state_key, b.body,
                         CASE WHEN u.known THEN u.old_unsigned ELSE s.unsigned END AS unsigned,
-                        (SELECT y.body FROM event_bodies y WHERE y.body_id = b.redacted_by) AS redacted_because
+                        CASE WHEN b.redacted_by IS NOT NULL THEN (
+                            SELECT y.body FROM event_bodies y WHERE y.body_id = b.redacted_by
+                        ) END AS redacted_because
                     FROM (
                         SELECT DISTINCT t.room_nid, t.at_pos, t.at_ord, c.event_type, c.state_key
                         FROM UNNEST($2::BIGINT[], $3::BIGINT[], $4::INTEGER[], $5::BIGINT[], $6::INTEGER[])
@@ -207,7 +211,9 @@ impl Store {
                 "-- state::members_at
                 SELECT t.room_nid, 'm.room.member' AS event_type, t.user_id AS state_key, b.body,
                     CASE WHEN u.known THEN u.old_unsigned ELSE s.unsigned END AS unsigned,
-                    (SELECT y.body FROM event_bodies y WHERE y.body_id = b.redacted_by) AS redacted_because
+                    CASE WHEN b.redacted_by IS NOT NULL THEN (
+                        SELECT y.body FROM event_bodies y WHERE y.body_id = b.redacted_by
+                    ) END AS redacted_because
                 FROM UNNEST($2::BIGINT[], $3::BIGINT[], $4::INTEGER[], $5::TEXT[])
                     AS t (room_nid, pos, ord, user_id)
                 LEFT JOIN LATERAL (

@@ -1,6 +1,6 @@
 //! Table `timeline_events`, read; and the way from places in a timeline to upstream's tokens.
 
-use std::collections::HashMap;
+use std::{cmp::Reverse, collections::HashMap};
 
 use bytes::Bytes;
 
@@ -78,8 +78,18 @@ impl Store {
             .query(
                 "timelines::timelines",
                 "-- timelines::timelines
-                SELECT e.room_nid, e.pos, e.ord, e.age_ts, e.unsigned, b.body, x.transaction_id,
-                    (SELECT y.body FROM event_bodies y WHERE y.body_id = b.redacted_by) AS redacted_because
+                SELECT e.room_nid, e.pos, e.ord, e.age_ts, e.unsigned, b.body,
+                    CASE WHEN b.redacted_by IS NOT NULL THEN (
+                        SELECT y.body FROM event_bodies y WHERE y.body_id = b.redacted_by
+                    ) END AS redacted_because,
+                    -- Asked once, and for each event only of a device that has sent some.
+                    CASE WHEN EXISTS (
+                        SELECT 1 FROM transaction_ids s WHERE s.account_id = $1 AND s.device_nid = $2
+                    ) THEN (
+                        SELECT x.transaction_id
+                        FROM transaction_ids x
+                        WHERE x.account_id = $1 AND x.device_nid = $2 AND x.event_id = b.event_id
+                    ) END AS transaction_id
                 FROM UNNEST($3::BIGINT[], $4::BIGINT[], $5::BIGINT[], $6::INTEGER[])
                     AS t (room_nid, after, before_pos, before_ord)
                 CROSS JOIN LATERAL (
@@ -97,10 +107,7 @@ impl Store {
                     FROM event_bodies
                     WHERE body_id = e.body_id
                     LIMIT 1
-                ) b
-                LEFT JOIN transaction_ids x
-                    ON x.account_id = $1 AND x.device_nid = $2 AND x.event_id = b.event_id
-                ORDER BY e.room_nid, e.pos DESC, e.ord DESC",
+                ) b",
                 &[&account_id.0, &device.0, &nids, &after, &before_pos, &before_ord, &limit],
             )
             .await?;
@@ -115,6 +122,10 @@ impl Store {
                 transaction_id: row.get("transaction_id"),
             };
             timelines.entry(RoomNid(row.get("room_nid"))).or_default().push(event);
+        }
+        // They come in order as it is; sorting them there would cost as much as finding them.
+        for events in timelines.values_mut() {
+            events.sort_unstable_by_key(|event| Reverse(event.place));
         }
         Ok(timelines)
     }

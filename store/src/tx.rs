@@ -1,8 +1,11 @@
 //! The one way to the database: named transactions, read-only snapshots and single statements.
 //!
 //! The name of the operation goes into its errors, its span, and the log where it is slow. Statements are
-//! prepared once per connection. A transaction that is dropped before its end takes its connection with it,
-//! so that a cancelled request can leave nothing half done behind in the pool.
+//! prepared once per connection. Those that need not wait for each other's answers go there together, as a [`Flight`].
+//! A transaction that is dropped before its end takes its connection with it, so that a cancelled request can leave nothing
+//! half done behind in the pool.
+
+mod flight;
 
 use std::{
     pin::pin,
@@ -14,19 +17,22 @@ use futures_util::TryStreamExt;
 use tokio_postgres::{Row, types::ToSql};
 use tracing::{Instrument, Span};
 
+use self::flight::Bounds;
+pub(crate) use self::flight::{Answers, Flight, Param, Seat, Statement, params};
 use crate::{Error, Observation, Store, mark, observe::Observer};
 
-/// Parameters of a statement.
+/// Parameters of a statement that is sent at once.
 pub(crate) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 /// What takes longer than this is told to the operator.
 const SLOW: Duration = Duration::from_secs(5);
 
-/// The server ends a transaction of a process that stands still, or of a machine that is gone: nobody else waits longer for
-/// the rows that it has locked.
-const BEGIN: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = 15000";
-const BEGIN_SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
-                              SET LOCAL idle_in_transaction_session_timeout = 15000";
+const BEGIN: &str = "BEGIN";
+const BEGIN_SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
+/// What each connection begins with. The server ends a transaction of a process that stands still, or of a machine that is
+/// gone: nobody else waits longer for the rows that it has locked.
+pub(crate) const ON_CONNECT: &str = "SET idle_in_transaction_session_timeout = 15000";
 
 /// An open transaction. Ends with [`Tx::commit`].
 pub(crate) struct Tx {
@@ -44,12 +50,51 @@ struct Operation {
 impl Store {
     /// Opens a read-write transaction (read committed).
     pub(crate) async fn tx(&self, name: &'static str) -> Result<Tx, Error> {
-        self.begin(name, BEGIN).await
+        self.begin(name).await
     }
 
-    /// Opens a read-only snapshot: every statement in it sees the same moment.
-    pub(crate) async fn snapshot(&self, name: &'static str) -> Result<Tx, Error> {
-        self.begin(name, BEGIN_SNAPSHOT).await
+    /// Runs statements that only read, all of them as of one moment, on one way there and back.
+    pub(crate) async fn read_together(
+        &self,
+        name: &'static str,
+        flight: &Flight<'_>,
+    ) -> Result<Answers, Error> {
+        let operation = self.operation(name);
+        let client = self.connection(&operation).await?;
+        let tx = Tx { client: Some(client), operation };
+        tx.fly_within(flight, Bounds { begin: Some(BEGIN_SNAPSHOT), commit: true }).await
+    }
+
+    /// Opens a read-write transaction together with its first statements. Should the opening fail, they run nevertheless, each
+    /// by itself: so they must not write anything that counts without what follows.
+    pub(crate) async fn tx_with(
+        &self,
+        name: &'static str,
+        flight: &Flight<'_>,
+    ) -> Result<(Tx, Answers), Error> {
+        let operation = self.operation(name);
+        let client = self.connection(&operation).await?;
+        let tx = Tx { client: Some(client), operation };
+        let bounds = Bounds { begin: Some(BEGIN), commit: false };
+        let answers = tx.operation.fly(tx.client(), flight, bounds).await?;
+        Ok((tx, answers))
+    }
+
+    /// Runs a single statement that is a transaction by itself, with the marks of one.
+    pub(crate) async fn write(
+        &self,
+        name: &'static str,
+        statement: Statement<'_>,
+    ) -> Result<Vec<Row>, Error> {
+        let operation = self.operation(name);
+        let client = self.connection(&operation).await?;
+        // Whoever is cancelled, or gets an error, takes the connection along.
+        let tx = Tx { client: Some(client), operation };
+        let mut flight = Flight::default();
+        let seat = flight.add(statement);
+        mark::reached(name, "before_commit");
+        let mut answers = tx.fly_within(&flight, Bounds::default()).await?;
+        Ok(answers.take(seat))
     }
 
     /// Runs a single statement outside any transaction.
@@ -64,13 +109,13 @@ impl Store {
         operation.run(query(&client, sql, params)).await
     }
 
-    async fn begin(&self, name: &'static str, sql: &str) -> Result<Tx, Error> {
+    async fn begin(&self, name: &'static str) -> Result<Tx, Error> {
         let operation = self.operation(name);
         let client = self.connection(&operation).await?;
         // From here on the connection is the transaction's: whoever is cancelled while it begins takes
         // the connection along, as in the middle of it.
         let tx = Tx { client: Some(client), operation };
-        tx.operation.run(tx.client().batch_execute(sql)).await?;
+        tx.operation.run(tx.client().batch_execute(BEGIN)).await?;
         Ok(tx)
     }
 
@@ -98,14 +143,23 @@ impl Operation {
         statement: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, Error> {
         let begun = Instant::now();
+        self.observer.tell(Observation::RoundTrip);
         // Boxed, so that transactions of many statements stay small: each would be held here twice.
         let outcome = Box::pin(statement.instrument(self.span.clone())).await;
-        let took = begun.elapsed();
-        self.observer.tell(Observation::Statement { took, failed: outcome.is_err() });
+        self.took(begun.elapsed(), outcome.is_err());
+        outcome.map_err(|source| self.failed(source))
+    }
+
+    /// A statement has ended.
+    fn took(&self, took: Duration, failed: bool) {
+        self.observer.tell(Observation::Statement { took, failed });
         if took > SLOW {
             tracing::warn!(operation = self.name, ?took, "a slow statement");
         }
-        outcome.map_err(|source| Error::Db { name: self.name, source })
+    }
+
+    fn failed(&self, source: tokio_postgres::Error) -> Error {
+        Error::Db { name: self.name, source }
     }
 }
 
@@ -129,6 +183,27 @@ impl Tx {
         let client = self.client();
         let statement = async { client.execute(&client.prepare_cached(sql).await?, params).await };
         self.operation.run(statement).await
+    }
+
+    /// Runs statements in their order, on one way there and back. After an error the transaction is over.
+    pub(crate) async fn fly(&self, flight: &Flight<'_>) -> Result<Answers, Error> {
+        if flight.is_empty() {
+            return Ok(Answers::default());
+        }
+        self.operation.fly(self.client(), flight, Bounds::default()).await
+    }
+
+    /// Runs the last statements of the transaction, and makes what it did durable, on one way there and back.
+    pub(crate) async fn fly_and_commit(self, flight: &Flight<'_>) -> Result<Answers, Error> {
+        self.fly_within(flight, Bounds { begin: None, commit: true }).await
+    }
+
+    async fn fly_within(mut self, flight: &Flight<'_>, bounds: Bounds) -> Result<Answers, Error> {
+        let answers = self.operation.fly(self.client(), flight, bounds).await?;
+        mark::reached(self.operation.name, "after_commit");
+        // The connection is clean again: it goes back to the pool.
+        drop(self.client.take());
+        Ok(answers)
     }
 
     /// Ends the transaction and makes what it did durable.

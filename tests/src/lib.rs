@@ -26,6 +26,7 @@ pub mod keep;
 pub mod lab;
 pub mod load;
 pub mod matchers;
+pub mod micro;
 pub mod paths;
 pub mod postgres;
 pub mod proxy;

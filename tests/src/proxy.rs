@@ -110,6 +110,14 @@ impl Proxy {
         self
     }
 
+    /// The same, answering as a release build does: what it has in memory is not compared with the store each time. For a
+    /// proxy that does not run yet.
+    #[must_use]
+    pub fn unchecked(mut self) -> Self {
+        self.environment.push(("SYNCV3_TEST_UNCHECKED".to_owned(), "1".to_owned()));
+        self
+    }
+
     /// Has the next process kill itself at a marked point: `ingest::ingest/before_commit/3` is the third time that it
     /// comes there. See the store's module `mark`.
     pub fn kill_at(&self, mark: &str) {

@@ -25,3 +25,5 @@ pub(super) const MAX_REQUESTS_PER_TOKEN: &str = "100";
 pub(super) const MAX_TOKEN_CHECKS: &str = "32";
 pub(super) const RETENTION: &str = "30";
 pub(super) const MAX_REPLY_BYTES: &str = "536870912";
+// Not `/tmp`, which is memory on many machines.
+pub(super) const SPOOL_DIR: &str = "/var/tmp";

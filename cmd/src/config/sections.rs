@@ -35,6 +35,7 @@ pub(crate) struct Storage {
     pub(crate) database: Database,
     pub(crate) max_connections: usize,
     pub(crate) data_dir: PathBuf,
+    pub(crate) spool_dir: PathBuf,
 }
 
 /// What `admin` works on.
@@ -191,10 +192,13 @@ impl Flags {
             Some(text) => faults.keep("data-dir", files::absolute(text)),
             None => faults.keep("data-dir", files::default_data_dir()),
         };
+        let spool_dir = faults
+            .keep("spool-dir", files::absolute(or_default(&self.spool_dir, defaults::SPOOL_DIR)));
         Some(Storage {
             database: database?,
             max_connections: max_connections?,
             data_dir: data_dir?,
+            spool_dir: spool_dir?,
         })
     }
 

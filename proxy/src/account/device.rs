@@ -12,7 +12,10 @@ use bytes::Bytes;
 use store::{DeviceNid, InboxSeq};
 use tokio::{sync::watch, time::timeout};
 
-use super::{elsewhere::Elsewhere, in_use::Requests, known_members::Memories, presence::Presence};
+use super::{
+    elsewhere::Elsewhere, in_use::Requests, known_members::Memories, presence::Presence,
+    tail::InboxTail,
+};
 use crate::upstream::{AccessToken, OnBehalfOf};
 
 /// How often the store hears that v2 is still in use.
@@ -47,6 +50,8 @@ pub(crate) struct Device {
     pub(crate) device_id: String,
     /// The last to-device message stored. Written by the poller after its commit.
     inbox: watch::Sender<InboxSeq>,
+    /// The messages that its latest polls brought. Written by the poller after its commit.
+    pub(crate) inbox_tail: InboxTail,
     /// What v2 has acknowledged, and when the store was told, in milliseconds. Saves writing it again.
     v2_acked: Mutex<Option<(InboxSeq, i64)>>,
     /// Written by the poller.
@@ -84,6 +89,7 @@ impl Device {
             device_nid: stored.device_nid,
             device_id: stored.device_id.clone(),
             inbox: watch::Sender::new(stored.inbox_seq),
+            inbox_tail: InboxTail::default(),
             v2_acked: Mutex::new(None),
             key_counts: watch::Sender::new(KeyCounts {
                 one_time_keys_count: stored.one_time_keys_count.clone(),
@@ -137,6 +143,7 @@ impl Device {
             *counts != old
         });
         self.polled.send_replace(true);
+        self.inbox_tail.push(self.inbox_seq(), inbox_seq, &update.to_device);
         OwnNews { keys, inbox: self.catch_up(inbox_seq) }
     }
 

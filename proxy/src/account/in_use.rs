@@ -110,7 +110,8 @@ impl InUse {
             account.wake_candidates();
         }
         if touch {
-            state.store.touch_account(account.account_id, now).await?;
+            // Boxed: it is once an hour.
+            Box::pin(state.store.touch_account(account.account_id, now)).await?;
             account.last_use.stored.store(now, Ordering::Release);
         }
         Ok(in_use)

@@ -58,11 +58,20 @@ impl KnownMembers {
 
     /// Adds members.
     pub(crate) fn extend<'a>(&mut self, members: impl Iterator<Item = (RoomNid, &'a str)>) {
-        for (room, user_id) in members {
+        self.insert_all(members.map(|(room, user_id)| (room, digest(user_id))));
+    }
+
+    /// Adds those of another memory.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.insert_all(other.0.into_iter());
+    }
+
+    fn insert_all(&mut self, members: impl Iterator<Item = (RoomNid, u64)>) {
+        for member in members {
             if self.0.len() >= MEMBERS {
                 self.0.clear();
             }
-            self.0.insert((room, digest(user_id)));
+            self.0.insert(member);
         }
     }
 }

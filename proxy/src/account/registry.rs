@@ -187,13 +187,13 @@ impl Accounts {
     ) -> Result<(), store::Error> {
         let (account, device) = (&requester.account, &requester.device);
         if pos > account.pos()
-            && let Some(stored) = store.account_by_id(account.account_id).await?
+            && let Some(stored) = Box::pin(store.account_by_id(account.account_id)).await?
         {
             account.ignored.forget();
             account.advance(stored.pos);
         }
         if inbox > device.inbox_seq()
-            && let Some(stored) = store.device_by_nid(device.device_nid).await?
+            && let Some(stored) = Box::pin(store.device_by_nid(device.device_nid)).await?
         {
             device.catch_up(stored.inbox_seq);
         }
@@ -246,6 +246,13 @@ impl Accounts {
             for device in &account.devices {
                 device.known_members.sweep();
             }
+        }
+    }
+
+    /// Drops what is kept of the latest polls of accounts, if it is too old to be asked for.
+    pub(crate) fn sweep_tails(&self) {
+        for account in &self.by_user {
+            account.sweep_tails();
         }
     }
 

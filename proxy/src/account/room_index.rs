@@ -367,4 +367,7 @@ impl Held {
 }
 
 #[cfg(test)]
+mod micro;
+
+#[cfg(test)]
 mod tests;

@@ -172,6 +172,16 @@ labels! {
         Members = "members",
     }
 
+    /// Where a waiting client finds what polls brought.
+    Source {
+        /// In memory: nothing was asked of the database.
+        Memory = "memory",
+        /// In memory, but for some of it.
+        Both = "both",
+        /// In the database.
+        Store = "store",
+    }
+
     /// Whether a cache had what was asked for.
     Lookup {
         /// It had.

@@ -10,10 +10,7 @@ use hyper::http::uri::PathAndQuery;
 
 use crate::error::Error;
 
-/// The first value of a parameter.
-pub(super) fn get<'a>(query: &'a str, key: &str) -> Option<Cow<'a, str>> {
-    parse(query.as_bytes()).find(|(name, _)| name == key).map(|(_, value)| value)
-}
+pub(super) use crate::query::get;
 
 /// The same path with parameters replaced, added where they were missing, or (`None`) left out.
 pub(super) fn replace(uri: &Uri, parameters: &[(&str, Option<&str>)]) -> Result<Uri, Error> {

@@ -50,7 +50,7 @@ impl Poller {
         loop {
             self.gaps.notified().await;
             while self.is_main() {
-                match self.look_through_some().await {
+                match Box::pin(self.look_through_some()).await {
                     Ok(0) => break,
                     Ok(_) => backoff.reset(),
                     Err(Later(at_least)) => {

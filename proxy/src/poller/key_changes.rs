@@ -5,9 +5,11 @@
 //! [`GET /keys/changes`](https://spec.matrix.org/v1.16/client-server-api/#get_matrixclientv3keyschanges); where it does
 //! not, everybody's may have changed: that is told too often rather than not at all.
 
+use std::collections::BTreeSet;
+
 use form_urlencoded::Serializer;
 use serde::Deserialize;
-use store::StateBlock;
+use store::{RoomUpdate, StateBlock};
 
 use crate::{error::causes, upstream::AccessToken};
 
@@ -21,33 +23,48 @@ struct KeyChanges {
     left: Vec<String>,
 }
 
+/// Whose keys changed while the stream was broken off.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Missed {
+    /// Theirs did.
+    pub(super) changed: BTreeSet<String>,
+    /// They share no room any more.
+    pub(super) left: Vec<String>,
+    /// And so did those of everybody whom the poll tells of.
+    everybody: bool,
+}
+
+impl Missed {
+    /// What a poll tells of a room.
+    pub(super) fn hear(&mut self, room: &RoomUpdate) {
+        if !self.everybody {
+            return;
+        }
+        let (StateBlock::BeforeTimeline(state) | StateBlock::AfterTimeline(state)) = &room.state;
+        let members = state
+            .iter()
+            .chain(&room.timeline)
+            .filter(|event| matches!(event.membership.as_deref(), Some("join" | "invite")));
+        self.changed.extend(members.filter_map(|event| event.state_key.clone()));
+    }
+}
+
 impl Poller {
-    /// Adds to a poll without a since whose keys changed since the last one stored.
-    pub(super) async fn add_key_changes(
+    /// Whose keys changed since the last poll stored, up to the token that a poll without a since ends with.
+    pub(super) async fn missed_key_changes(
         &self,
         token: &AccessToken,
-        poll: &mut store::Poll,
-    ) -> Result<(), store::Error> {
+        next_batch: &str,
+    ) -> Result<Missed, store::Error> {
         let account_id = self.account.account_id;
         let before = self.state.store.next_batch_at(account_id, self.account.pos()).await?;
-        let Some(before) = before else { return Ok(()) };
-        if let Some(told) = self.ask_key_changes(token, &before, &poll.next_batch).await {
-            poll.device_lists_changed.extend(told.changed);
-            poll.device_lists_left.extend(told.left);
-            return Ok(());
+        let Some(before) = before else { return Ok(Missed::default()) };
+        if let Some(told) = self.ask_key_changes(token, &before, next_batch).await {
+            let changed = told.changed.into_iter().collect();
+            return Ok(Missed { changed, left: told.left, everybody: false });
         }
-        poll.device_lists_changed.extend(self.state.store.sharers(account_id).await?);
-        let told = poll.rooms.iter().flat_map(|room| {
-            let (StateBlock::BeforeTimeline(state) | StateBlock::AfterTimeline(state)) =
-                &room.state;
-            state.iter().chain(&room.timeline)
-        });
-        let members: Vec<String> = told
-            .filter(|event| matches!(event.membership.as_deref(), Some("join" | "invite")))
-            .filter_map(|event| event.state_key.clone())
-            .collect();
-        poll.device_lists_changed.extend(members);
-        Ok(())
+        let sharers = self.state.store.sharers(account_id).await?.into_iter().collect();
+        Ok(Missed { changed: sharers, left: Vec::new(), everybody: true })
     }
 
     async fn ask_key_changes(

@@ -20,6 +20,7 @@ use super::{
     LONG_POLL, Poller,
     main::vary,
     outcome::{self, Outcome},
+    standing::Stream,
 };
 
 /// After so many failures in a row upstream is not to hold the poll: what breaks replies may be what stands in between, and
@@ -40,7 +41,7 @@ impl Poller {
     /// Polls once; takes the main poll over where it is vacant. `tries` counts the failures before this one.
     pub(super) async fn poll_light(&self, token: &AccessToken, tries: u32) -> Outcome {
         if self.main_poll_is_vacant() {
-            return self.take_over(token, tries).await;
+            return Box::pin(self.take_over(token, tries)).await;
         }
         let hold = if tries < PATIENCE { LONG_POLL } else { Duration::ZERO };
         match self.poll_light_once(token, hold, tries).await {
@@ -81,14 +82,12 @@ impl Poller {
         timeout: Duration,
         tries: u32,
     ) -> LightOutcome {
-        let since = match self.state.store.device_by_nid(self.device.device_nid).await {
-            Ok(Some(device)) => {
-                // What is stored may be ahead of what this process heard of.
-                self.device.catch_up(device.inbox_seq);
-                device.upstream_since
-            }
-            Ok(None) => return LightOutcome::Other(Outcome::Refused),
-            Err(error) => return LightOutcome::Other(outcome::of_store_failure(&error)),
+        let since = match self.standing.take(Stream::Light) {
+            Some(since) => Some(since),
+            None => match Box::pin(self.look_light_up()).await {
+                Ok(since) => since,
+                Err(outcome) => return LightOutcome::Other(outcome),
+            },
         };
         // Before anything is looked at, so that no demand falls in between.
         let demand = self.account.watch_demand();
@@ -111,9 +110,16 @@ impl Poller {
                 return LightOutcome::Other(self.inbox_unreadable(tries, &error));
             }
             Some(Err(error)) => {
-                return LightOutcome::Other(self.light_failed(since.is_none(), &error).await);
+                return LightOutcome::Other(
+                    Box::pin(self.light_failed(since.is_none(), &error)).await,
+                );
             }
-            None => return LightOutcome::Other(Outcome::AskAgain),
+            None => {
+                if let Some(since) = since {
+                    self.standing.is(Stream::Light, since);
+                }
+                return LightOutcome::Other(Outcome::AskAgain);
+            }
         };
         let asked = Asked {
             user_id: &self.account.user_id,
@@ -128,16 +134,30 @@ impl Poller {
         };
         let ingest = self.state.store.ingest_light(self.account.account_id, &poll);
         let span = tracing::debug_span!("ingest", bytes = reply.len());
-        match ingest.instrument(span).await {
+        match Box::pin(ingest.instrument(span)).await {
             Ok(inbox_seq) => {
                 let took = received.elapsed();
                 self.state.metrics.poll_stored(PollKind::Light, reply.len(), took);
                 self.position_taken();
                 self.advance_own(inbox_seq, &poll.device);
                 self.device.cover(writes);
+                self.standing.is(Stream::Light, poll.next_batch);
                 LightOutcome::Stored { messages: !poll.device.to_device.is_empty() }
             }
             Err(error) => LightOutcome::Other(outcome::of_store_failure(&error)),
+        }
+    }
+
+    /// Where the device's own stream stands in the store; what to do instead, if the device is gone.
+    async fn look_light_up(&self) -> Result<Option<String>, Outcome> {
+        match self.state.store.device_by_nid(self.device.device_nid).await {
+            Ok(Some(device)) => {
+                // What is stored may be ahead of what this process heard of.
+                self.device.catch_up(device.inbox_seq);
+                Ok(device.upstream_since)
+            }
+            Ok(None) => Err(Outcome::Refused),
+            Err(error) => Err(outcome::of_store_failure(&error)),
         }
     }
 

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use store::{RoomUpdate, Section};
+use store::Poll;
 use tokio::time::{Instant, sleep};
 use tracing::Instrument;
 
@@ -13,16 +13,19 @@ use crate::{
     account::Failure,
     clock::now_ms,
     error::causes,
-    ingest::{self, Asked},
+    ingest::{self, Asked, PartError},
     json,
     replicas::Notice,
-    upstream::{self, AccessToken, SyncQuery},
+    upstream::{self, AccessToken, Reply, SyncQuery},
 };
 
 use super::{
     LONG_POLL, Poller,
+    additions::{Additions, Brought},
+    large::{Taken, Untaken},
     outcome::{self, Outcome},
     poison::Poison,
+    standing::Stream,
 };
 
 /// Events a room on the first poll, and after: enough for gaps to be rare.
@@ -35,45 +38,24 @@ const PROGRESS: Duration = Duration::from_mins(1);
 impl Poller {
     /// Polls once and stores what came. `tries` counts the failures before this one.
     pub(super) async fn poll_main(&self, token: &AccessToken, tries: u32) -> Outcome {
-        let account = match self.state.store.account_by_id(self.account.account_id).await {
-            Ok(Some(account)) => account,
-            Ok(None) => return Outcome::Refused,
-            Err(error) => return outcome::of_store_failure(&error),
+        // What reads, stores and mends is boxed: a poller waits for upstream nearly all the time, and there is one for each
+        // device, so what it waits with has to be small.
+        let since = match self.standing.take(Stream::Main) {
+            Some(since) => Some(since),
+            None => match Box::pin(self.look_main_up(tries)).await {
+                Ok(since) => since,
+                Err(outcome) => return outcome,
+            },
         };
-        // That it is this process', only what claims it may say.
-        if account.replica != self.state.store.replica() {
-            self.account.hear_of_holder(&self.state.store, account.replica);
-            return Outcome::AskAgain;
-        }
-        // What is stored may be ahead of what this process heard of: a commit whose answer was lost.
-        if account.main_device != Some(self.device.device_nid) {
-            self.account.set_main_device(account.main_device);
-            return Outcome::AskAgain;
-        }
-        if account.pos > self.account.pos() {
-            self.account.ignored.forget();
-            self.advance(account.pos, true);
-        }
-        // And so may its messages, which have no position.
-        if tries > 0 {
-            match self.state.store.device_by_nid(self.device.device_nid).await {
-                Ok(device) => {
-                    if let Some(device) = device {
-                        self.device.catch_up(device.inbox_seq);
-                    }
-                }
-                Err(error) => return outcome::of_store_failure(&error),
-            }
-        }
-        if let Err(error) = self.inherit_typing().await {
+        if let Err(error) = Box::pin(self.inherit_typing()).await {
             return outcome::of_store_failure(&error);
         }
-        let since = account.upstream_since;
         let writes = self.account.writes();
         match self.ask(token, since.clone(), tries).await {
             Some(Ok(reply)) => {
                 store::mark::reached("main", "after_reply");
-                let outcome = self.store_main(token, since.as_deref(), &reply, tries > 0).await;
+                let stored = self.store_main(token, since.as_deref(), reply, tries > 0);
+                let outcome = Box::pin(stored).await;
                 if outcome == Outcome::Stored {
                     *self.poison() = Poison::default();
                     self.position_taken();
@@ -84,11 +66,52 @@ impl Poller {
             }
             Some(Err(error)) if error.is_unreadable() => {
                 tracing::warn!(error = %causes(&error), "not a whole sync reply");
-                self.unreadable(token, since.as_deref()).await
+                Box::pin(self.unreadable(token, since.as_deref())).await
             }
-            Some(Err(error)) => self.main_failed(since.is_none(), &error).await,
-            None => Outcome::AskAgain,
+            Some(Err(error)) => Box::pin(self.main_failed(since.is_none(), &error)).await,
+            None => {
+                if let Some(since) = since {
+                    self.standing.is(Stream::Main, since);
+                }
+                Outcome::AskAgain
+            }
         }
+    }
+
+    /// Where the account's stream stands in the store; what to do instead, if it is not this poller's to move on.
+    async fn look_main_up(&self, tries: u32) -> Result<Option<String>, Outcome> {
+        let store = &self.state.store;
+        let account = match store.account_by_id(self.account.account_id).await {
+            Ok(Some(account)) => account,
+            Ok(None) => return Err(Outcome::Refused),
+            Err(error) => return Err(outcome::of_store_failure(&error)),
+        };
+        // That it is this process', only what claims it may say.
+        if account.replica != store.replica() {
+            self.account.hear_of_holder(store, account.replica);
+            return Err(Outcome::AskAgain);
+        }
+        // What is stored may be ahead of what this process heard of: a commit whose answer was lost.
+        if account.main_device != Some(self.device.device_nid) {
+            self.account.set_main_device(account.main_device);
+            return Err(Outcome::AskAgain);
+        }
+        if account.pos > self.account.pos() {
+            self.account.ignored.forget();
+            self.advance(account.pos, true);
+        }
+        // And so may its messages, which have no position.
+        if tries > 0 {
+            match store.device_by_nid(self.device.device_nid).await {
+                Ok(device) => {
+                    if let Some(device) = device {
+                        self.device.catch_up(device.inbox_seq);
+                    }
+                }
+                Err(error) => return Err(outcome::of_store_failure(&error)),
+            }
+        }
+        Ok(account.upstream_since)
     }
 
     /// Asks upstream; `None` when the question changed before the answer came.
@@ -97,7 +120,7 @@ impl Poller {
         token: &AccessToken,
         since: Option<String>,
         tries: u32,
-    ) -> Option<Result<bytes::Bytes, upstream::Error>> {
+    ) -> Option<Result<Reply, upstream::Error>> {
         let accounts = &self.state.accounts;
         let is_first = since.is_none();
         // Closed never: the semaphores live as long as the process.
@@ -130,7 +153,7 @@ impl Poller {
         tokio::select! {
             // The reply first: what has arrived is never thrown away for a change of mind.
             biased;
-            answer = patiently(is_first, self.state.upstream.sync(token, &query)) => Some(answer),
+            answer = patiently(is_first, self.state.upstream.large_sync(token, &query)) => Some(answer),
             // A poll can be given up at any time: the next one asks from the same since. But a first
             // poll is heavy, and is let finish.
             _ = presence_wish.changed(), if !is_first => None,
@@ -143,53 +166,95 @@ impl Poller {
         &self,
         token: &AccessToken,
         since: Option<&str>,
-        reply: &[u8],
+        reply: Reply,
         after_outage: bool,
     ) -> Outcome {
         let received = Instant::now();
+        let bytes = reply.len();
+        if since.is_none() {
+            tracing::info!(bytes, "first poll received");
+        }
+        let span = tracing::debug_span!("ingest", bytes);
+        let taken = match reply {
+            Reply::Small(reply) => {
+                self.take_small(token, since, &reply, after_outage).instrument(span).await
+            }
+            Reply::Large(reply) => {
+                // Boxed, because it is rare, and pollers are many.
+                let taken = Box::pin(self.take_large(token, since, reply, after_outage));
+                taken.instrument(span).await
+            }
+        };
+        let Taken { poll, brought, stored } = match taken {
+            Ok(taken) => taken,
+            Err(Untaken::Store(error)) => return outcome::of_store_failure(&error),
+            Err(Untaken::Reply(PartError::File(error))) => return outcome::of_file_failure(&error),
+            Err(Untaken::Reply(PartError::Reply(error))) => {
+                tracing::warn!(error = %causes(&error), bytes, "not a sync reply");
+                return self.unreadable(token, since).await;
+            }
+        };
+        self.state.metrics.poll_stored(self.main_kind(), bytes, received.elapsed());
+        self.state.metrics.ingested(brought.rooms, brought.events, brought.quarantined);
+        if since.is_none() {
+            let (rooms, seconds) = (brought.rooms, received.elapsed().as_secs_f32());
+            tracing::info!(rooms, seconds, "first poll stored");
+        }
+        let (pos, inbox_seq) = (stored.pos, stored.inbox_seq);
+        let ignored = self.leave_upkeep(&poll, brought.new_rooms, pos).await;
+        let (next_batch, own) = (poll.next_batch.clone(), poll.device.clone());
+        // A poll that the store says nothing of is pushed all the same: what was kept before it ends there.
+        if stored.rooms.is_none() || !poll.is_idle() {
+            self.account.tail.push(poll, stored, self.account.is_attended());
+        }
+        // The messages first, because they may be the keys of the events; and nothing in between, so that who waits gets both.
+        if let Some(update) = &own {
+            self.advance_own(inbox_seq, update);
+        }
+        self.advance(pos, ignored);
+        if brought.gaps {
+            self.gaps.notify_one();
+        }
+        self.standing.is(Stream::Main, next_batch);
+        Outcome::Stored
+    }
+
+    /// Stores a reply that is in memory.
+    async fn take_small(
+        &self,
+        token: &AccessToken,
+        since: Option<&str>,
+        reply: &[u8],
+        after_outage: bool,
+    ) -> Result<Taken, Untaken> {
         let asked = Asked {
             user_id: &self.account.user_id,
             device_nid: self.device.device_nid,
             since,
             received_at: now_ms(),
         };
-        let mut poll = match ingest::main_poll(reply, asked) {
-            Ok(poll) => poll,
-            Err(error) => {
-                tracing::warn!(error = %causes(&error), bytes = reply.len(), "not a sync reply");
-                return self.unreadable(token, since).await;
-            }
-        };
-        self.poison().mark(&mut poll);
-        if since.is_none() {
-            tracing::info!(rooms = poll.rooms.len(), bytes = reply.len(), "first poll received");
-            if let Err(error) = self.add_vanished_rooms(&mut poll).await {
-                return outcome::of_store_failure(&error);
-            }
-            if let Err(error) = self.add_key_changes(token, &mut poll).await {
-                return outcome::of_store_failure(&error);
-            }
-        }
-        if let Err(error) = self.end_typing(&mut poll, after_outage).await {
-            return outcome::of_store_failure(&error);
-        }
-        let ingest = self.state.store.ingest(self.account.account_id, &poll);
-        let span = tracing::debug_span!("ingest", rooms = poll.rooms.len(), bytes = reply.len());
-        let stored = match ingest.instrument(span).await {
-            Ok(stored) => stored,
-            Err(error) => return outcome::of_store_failure(&error),
-        };
-        self.state.metrics.poll_stored(self.main_kind(), reply.len(), received.elapsed());
-        self.state.metrics.ingested(&poll);
-        if let Some(update) = &poll.device {
-            self.advance_own(stored.inbox_seq, update);
-        }
-        let ignored = self.leave_upkeep(&poll, stored.pos).await;
-        self.advance(stored.pos, ignored);
-        if poll.rooms.iter().any(|room| room.limited) {
-            self.gaps.notify_one();
-        }
-        Outcome::Stored
+        let poll = ingest::main_poll(reply, asked).map_err(PartError::Reply)?;
+        let additions = self.additions(token, &poll, after_outage).await?;
+        Ok(self.store_whole(poll, additions).await?)
+    }
+
+    /// Stores a poll in one piece, with what is to be added to it.
+    pub(super) async fn store_whole(
+        &self,
+        mut poll: Poll,
+        mut additions: Additions,
+    ) -> Result<Taken, store::Error> {
+        self.hear_of_typing(&poll.rooms);
+        additions.add(&mut poll.rooms);
+        let rest = additions.rest();
+        poll.rooms.extend(rest.rooms);
+        poll.device_lists_changed.extend(rest.device_lists_changed);
+        poll.device_lists_left.extend(rest.device_lists_left);
+        poll.quarantined.extend(rest.quarantined);
+        let stored = self.state.store.ingest(self.account.account_id, &poll).await?;
+        let mut brought = Brought::default();
+        brought.add(&poll.rooms, poll.quarantined.len());
+        Ok(Taken { poll, brought, stored })
     }
 
     /// A reply that is none, or no whole one. Others may come out better.
@@ -218,30 +283,6 @@ impl Poller {
             self.first_poll_failed(outcome::failure(error));
         }
         outcome
-    }
-
-    /// After a poll without a since: rooms that the store has and upstream no longer lists have been
-    /// left meanwhile.
-    async fn add_vanished_rooms(&self, poll: &mut store::Poll) -> Result<(), store::Error> {
-        let known = self
-            .state
-            .store
-            .rooms_in(self.account.account_id, &[Section::Join, Section::Invite, Section::Knock])
-            .await?;
-        let listed: std::collections::HashSet<String> =
-            poll.rooms.iter().map(|room| room.room_id.clone()).collect();
-        let left_out: Vec<String> = self.poison().rooms().to_vec();
-        let gone = known
-            .into_iter()
-            .filter(|room| !listed.contains(&room.room_id) && !left_out.contains(&room.room_id));
-        for room in gone {
-            tracing::info!(room_id = %room.room_id, "the room is no longer listed: taken as left");
-            poll.rooms.push(RoomUpdate {
-                limited: true,
-                ..RoomUpdate::empty(room.room_id, Section::Leave)
-            });
-        }
-        Ok(())
     }
 }
 

@@ -91,6 +91,12 @@ pub(super) fn of_store_failure(error: &store::Error) -> Outcome {
     }
 }
 
+/// The file of a large reply cannot be read. Nothing has advanced: the same poll comes again.
+pub(super) fn of_file_failure(error: &std::io::Error) -> Outcome {
+    tracing::error!(error = %causes(error), "could not read the file of a large reply");
+    Outcome::Retry { after: None, at_most: FIRST_POLL_RETRY }
+}
+
 /// What those who wait for the first poll are told.
 pub(super) fn failure(error: &upstream::Error) -> Failure {
     match error {

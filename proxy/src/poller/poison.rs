@@ -4,8 +4,6 @@
 //! help either, the rooms are looked through for those that spoil the reply. The next poll leaves them out, and each gets
 //! a gap in its timeline instead: no account stands still because of one room.
 
-use store::{RoomUpdate, Section};
-
 use crate::{
     clock::now_ms,
     error::causes,
@@ -50,24 +48,6 @@ impl Poison {
     /// The rooms to leave out.
     pub(super) fn rooms(&self) -> &[String] {
         &self.rooms
-    }
-
-    /// Puts a gap where a room was left out.
-    pub(super) fn mark(&self, poll: &mut store::Poll) {
-        for room_id in &self.rooms {
-            let reason = format!("replies with news of {room_id} could not be read");
-            poll.quarantined.push((reason, bytes::Bytes::from_static(b"null")));
-            // What upstream says of the room all the same, an invite or a leave say, stands.
-            let told = poll.rooms.iter_mut().find(|room| room.room_id == *room_id);
-            match told {
-                Some(room) => room.limited |= room.section == Section::Join,
-                None if poll.asked_since.is_some() => poll.rooms.push(RoomUpdate {
-                    limited: true,
-                    ..RoomUpdate::empty(room_id.clone(), Section::Join)
-                }),
-                None => {}
-            }
-        }
     }
 }
 
@@ -141,8 +121,6 @@ impl Poller {
 
 #[cfg(test)]
 mod tests {
-    use store::{RoomUpdate, Section};
-
     use super::Poison;
 
     #[test]
@@ -154,20 +132,5 @@ mod tests {
         }
         assert_eq!(limits, [100, 100, 100, 50, 25, 12, 6, 3]);
         assert_eq!(poison.limit(100), 1);
-    }
-
-    #[test]
-    fn a_room_that_was_left_out_and_is_told_all_the_same_is_told_once() {
-        let rooms = ["!kicked:x".to_owned(), "!bad:x".to_owned()];
-        let poison = Poison { spoilt: 0, rooms: rooms.to_vec() };
-        let mut poll = store::Poll {
-            asked_since: Some("s1".to_owned()),
-            rooms: vec![RoomUpdate::empty("!kicked:x".to_owned(), Section::Leave)],
-            ..store::Poll::default()
-        };
-        poison.mark(&mut poll);
-        let told = poll.rooms.iter().map(|room| (&*room.room_id, room.section, room.limited));
-        let expected = [("!kicked:x", Section::Leave, false), ("!bad:x", Section::Join, true)];
-        assert_eq!(told.collect::<Vec<_>>(), expected);
     }
 }

@@ -23,13 +23,17 @@ pub(super) struct Inherited {
 
 impl Inherited {
     /// What a poll tells: nobody is believed to type any longer in a room of which it says who does, or that the user is
-    /// out of it. Gives the rooms in which that is over for want of news.
-    fn told_by(&mut self, poll: &store::Poll) -> HashSet<String> {
-        for room in &poll.rooms {
+    /// out of it.
+    fn hear(&mut self, rooms: &[RoomUpdate]) {
+        for room in rooms {
             if room.typing.is_some() || room.section != Section::Join {
                 self.rooms.remove(&room.room_id);
             }
         }
+    }
+
+    /// The rooms in which that is over for want of news.
+    fn over(&mut self) -> HashSet<String> {
         if Instant::now() < self.until {
             return HashSet::new();
         }
@@ -58,34 +62,26 @@ impl Poller {
         }
     }
 
-    /// Ends the typing that is believed no longer, in rooms of which the poll does not tell otherwise.
-    pub(super) async fn end_typing(
-        &self,
-        poll: &mut store::Poll,
-        after_outage: bool,
-    ) -> Result<(), store::Error> {
-        let mut ended = HashSet::new();
+    /// What a poll tells of who types.
+    pub(super) fn hear_of_typing(&self, rooms: &[RoomUpdate]) {
         if let Some(inherited) = &mut *self.inherited() {
-            ended.extend(inherited.told_by(poll));
+            inherited.hear(rooms);
+        }
+    }
+
+    /// The rooms in which nobody is believed to type any longer, but for those of which the poll tells otherwise.
+    pub(super) async fn quiet_rooms(
+        &self,
+        after_outage: bool,
+    ) -> Result<HashSet<String>, store::Error> {
+        let mut quiet = HashSet::new();
+        if let Some(inherited) = &mut *self.inherited() {
+            quiet.extend(inherited.over());
         }
         if after_outage {
-            ended.extend(self.state.store.rooms_with_typing(self.account.account_id).await?);
+            quiet.extend(self.state.store.rooms_with_typing(self.account.account_id).await?);
         }
-        for room_id in ended {
-            let told = poll.rooms.iter_mut().find(|room| room.room_id == room_id);
-            let nobody = Some(bytes::Bytes::from_static(br#"{"user_ids":[]}"#));
-            match told {
-                Some(room) if room.section == Section::Join => {
-                    room.typing = room.typing.take().or(nobody);
-                }
-                Some(_) => {}
-                None => poll.rooms.push(RoomUpdate {
-                    typing: nobody,
-                    ..RoomUpdate::empty(room_id, Section::Join)
-                }),
-            }
-        }
-        Ok(())
+        Ok(quiet)
     }
 }
 
@@ -103,11 +99,11 @@ mod tests {
             typing: Some(bytes::Bytes::from_static(b"{}")),
             ..RoomUpdate::empty("!told:x".to_owned(), Section::Join)
         };
-        let poll = store::Poll { rooms: vec![left, told], ..store::Poll::default() };
-        assert!(inherited.told_by(&poll).is_empty(), "what was believed is believed for a while");
+        inherited.hear(&[left, told]);
+        assert!(inherited.over().is_empty(), "what was believed is believed for a while");
 
         tokio::time::advance(BELIEVED).await;
-        let ended = inherited.told_by(&store::Poll::default());
+        let ended = inherited.over();
         assert_eq!(
             ended,
             HashSet::from(["!stays:x".to_owned()]),

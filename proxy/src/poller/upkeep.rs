@@ -119,10 +119,11 @@ pub(super) async fn keep_up(poller: &Poller) {
             return std::future::pending().await;
         }
         placed.mark_unchanged();
-        poller.catch_up(&mut joins).await;
+        // Boxed: there is seldom anything to do, and the room for it is not held while there is nothing.
+        Box::pin(poller.catch_up(&mut joins)).await;
         if Instant::now() >= rooms_check {
             rooms_check = Instant::now() + ROOMS_CHECK;
-            if let Err(error) = poller.settle_vanished().await {
+            if let Err(error) = Box::pin(poller.settle_vanished()).await {
                 rooms_check = Instant::now() + ROOMS_RETRY;
                 tracing::info!(error = %causes(&error), "could not compare the rooms with upstream's");
             }
@@ -151,9 +152,9 @@ impl Default for Rest {
 }
 
 impl Poller {
-    /// Looks at a poll that has just been stored for what it leaves to be done. Gives whether the user ignores others than
-    /// before.
-    pub(super) async fn leave_upkeep(&self, poll: &Poll, pos: Position) -> bool {
+    /// Looks at a poll that has just been stored for what it leaves to be done; its rooms may be with it, and may be
+    /// `new_rooms`. Gives whether the user ignores others than before.
+    pub(super) async fn leave_upkeep(&self, poll: &Poll, new_rooms: bool, pos: Position) -> bool {
         let orders = &self.account.upkeep;
         let list = poll.account_data.iter().rfind(|data| data.event_type == ignored::EVENT_TYPE);
         if let Some(list) = list {
@@ -168,7 +169,7 @@ impl Poller {
                 tracing::warn!(error = %causes(&error), "could not keep that joins are settled");
             }
         }
-        if list.is_some() || poll.rooms.iter().any(may_be_new) {
+        if list.is_some() || new_rooms {
             orders.place();
         }
         list.is_some()
@@ -261,7 +262,7 @@ fn short_lists(room_ids: &[String]) -> Vec<&[String]> {
 }
 
 /// Whether a poll's room may be newly joined: whether it is, the store knows.
-fn may_be_new(room: &RoomUpdate) -> bool {
+pub(super) fn may_be_new(room: &RoomUpdate) -> bool {
     let (StateBlock::BeforeTimeline(state) | StateBlock::AfterTimeline(state)) = &room.state;
     room.section == Section::Join
         && (room.limited

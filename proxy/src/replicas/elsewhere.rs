@@ -59,7 +59,7 @@ pub(crate) async fn look_up(
         return Ok(());
     }
     let look = device.elsewhere.begin_look();
-    let standings = state.store.standings(&[device.device_nid]).await?;
+    let standings = Box::pin(state.store.standings(&[device.device_nid])).await?;
     match standings.first() {
         Some(standing) => take_in(state, account, device, look, standing),
         // Logged out, or forgotten, and the notice of it was missed: upstream is asked what is true.

@@ -43,12 +43,19 @@ pub(crate) async fn serve<A, F>(
     A: Fn(Request<Incoming>) -> F,
     F: Future<Output = Response<Body>>,
 {
+    // Boxed, so that each kind is as large as it is: most connections have no TLS, and its state is large.
     match accepted {
-        Accepted::Tcp(stream, _) => serve_plain(stream, limits, metrics, answer, stop).await,
-        Accepted::Unix(stream) => serve_plain(stream, limits, metrics, answer, stop).await,
+        Accepted::Tcp(stream, _) => {
+            Box::pin(serve_plain(stream, limits, metrics, answer, stop)).await;
+        }
+        Accepted::Unix(stream) => {
+            Box::pin(serve_plain(stream, limits, metrics, answer, stop)).await;
+        }
         Accepted::Tls(stream, address, acceptor) => {
-            match timeout(HANDSHAKE, acceptor.accept(stream)).await {
-                Ok(Ok(stream)) => serve_plain(stream, limits, metrics, answer, stop).await,
+            match Box::pin(timeout(HANDSHAKE, acceptor.accept(stream))).await {
+                Ok(Ok(stream)) => {
+                    Box::pin(serve_plain(stream, limits, metrics, answer, stop)).await;
+                }
                 Ok(Err(error)) => tracing::debug!(%address, %error, "TLS handshake failed"),
                 Err(_) => tracing::debug!(%address, "TLS handshake took too long"),
             }

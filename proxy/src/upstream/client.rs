@@ -5,7 +5,10 @@
 //!
 //! Client-server API: <https://spec.matrix.org/v1.16/client-server-api/>
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use form_urlencoded::Serializer;
@@ -15,7 +18,7 @@ use serde::Deserialize;
 use tokio::time::{Instant, timeout};
 use tracing::Instrument;
 
-use super::{AccessToken, Address, Error, HOP_HEADER, OnBehalfOf, client_config, response};
+use super::{AccessToken, Address, Error, HOP_HEADER, OnBehalfOf, Reply, client_config, response};
 use crate::metrics::Metrics;
 use crate::metrics::labels::{Call, CallOutcome, Label};
 
@@ -55,6 +58,8 @@ pub(crate) struct Client {
     metrics: Option<Metrics>,
     /// In bytes.
     largest_reply: usize,
+    /// Where large replies are kept.
+    spool_directory: PathBuf,
 }
 
 /// Who an access token belongs to.
@@ -108,7 +113,13 @@ impl Client {
             Address::Unix(path) => builder.unix_socket(path.clone()),
         };
         let base_url = address.base_url().to_owned();
-        Ok(Self { http: builder.build()?, base_url, largest_reply, metrics: None })
+        let (http, spool_directory) = (builder.build()?, PathBuf::from("/tmp"));
+        Ok(Self { http, base_url, largest_reply, spool_directory, metrics: None })
+    }
+
+    /// The same, with large replies kept in files of this directory.
+    pub(crate) fn spooling_to(self, directory: &Path) -> Self {
+        Self { spool_directory: directory.to_owned(), ..self }
     }
 
     /// The same, with what it asks counted.
@@ -130,12 +141,24 @@ impl Client {
         token: &AccessToken,
         query: &SyncQuery,
     ) -> Result<Bytes, Error> {
-        let patience = if query.since.is_some() {
-            query.timeout.saturating_add(SYNC_GRACE)
-        } else {
-            FIRST_SYNC
+        let path = sync_path(query);
+        let patience = patience(query);
+        self.get_as(Call::Poll, Some(token), &path, &query.on_behalf_of, patience).await
+    }
+
+    /// `GET /_matrix/client/v3/sync`. The body comes back as it was sent, and in a file if it is large.
+    pub(crate) async fn large_sync(
+        &self,
+        token: &AccessToken,
+        query: &SyncQuery,
+    ) -> Result<Reply, Error> {
+        let path = sync_path(query);
+        let answer = async {
+            let answer =
+                self.send(Some(token), &path, &query.on_behalf_of, patience(query)).await?;
+            response::spool(answer, self.largest_reply, &self.spool_directory).await
         };
-        self.get_as(Call::Poll, Some(token), &sync_path(query), &query.on_behalf_of, patience).await
+        self.count(Call::Poll, Some(token), answer).await
     }
 
     /// `GET /_matrix/client/v3/sync` with a query of the caller's, for an answer that is no poll's.
@@ -237,10 +260,26 @@ impl Client {
         on_behalf_of: &OnBehalfOf,
         patience: Duration,
     ) -> Result<Bytes, Error> {
+        let answer = async {
+            let answer = self.send(token, path_and_query, on_behalf_of, patience).await?;
+            response::read(answer, self.largest_reply).await
+        };
+        self.count(call, token, answer).await
+    }
+
+    /// Counts a call, and keeps its token out of what became of it.
+    async fn count<T>(
+        &self,
+        call: Call,
+        token: Option<&AccessToken>,
+        answer: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
         let asked = Instant::now();
         let span = tracing::debug_span!("upstream", call = call.text());
-        let answer =
-            self.exchange(token, path_and_query, on_behalf_of, patience).instrument(span).await;
+        let answer = answer.instrument(span).await.map_err(|error| match token {
+            Some(token) => error.without(token.expose()),
+            None => error,
+        });
         if let Some(metrics) = &self.metrics {
             let outcome =
                 answer.as_ref().map_or_else(CallOutcome::of_failure, |_| CallOutcome::Granted);
@@ -249,13 +288,13 @@ impl Client {
         answer
     }
 
-    async fn exchange(
+    async fn send(
         &self,
         token: Option<&AccessToken>,
         path_and_query: &str,
         on_behalf_of: &OnBehalfOf,
         patience: Duration,
-    ) -> Result<Bytes, Error> {
+    ) -> Result<reqwest::Response, Error> {
         let url = self.url(path_and_query)?;
         let mut request = self.http.get(url).header(HOP_HEADER, "1");
         for (name, value) in on_behalf_of.headers() {
@@ -264,12 +303,7 @@ impl Client {
         if let Some(token) = token {
             request = request.header(AUTHORIZATION, token.to_header()?);
         }
-        let answer = timeout(patience, request.send()).await.map_err(|_| Error::Timeout)??;
-        let outcome = response::read(answer, self.largest_reply).await;
-        outcome.map_err(|error| match token {
-            Some(token) => error.without(token.expose()),
-            None => error,
-        })
+        Ok(timeout(patience, request.send()).await.map_err(|_| Error::Timeout)??)
     }
 
     /// The full URL, if the URL parser leaves it as it is: it would turn a filter named `..` into another endpoint.
@@ -283,6 +317,10 @@ impl Client {
         let path = after_host.split('?').next().unwrap_or_default();
         if url.path().strip_prefix('/') == Some(path) { Ok(url) } else { Err(unsendable) }
     }
+}
+
+fn patience(query: &SyncQuery) -> Duration {
+    if query.since.is_some() { query.timeout.saturating_add(SYNC_GRACE) } else { FIRST_SYNC }
 }
 
 fn sync_path(query: &SyncQuery) -> String {

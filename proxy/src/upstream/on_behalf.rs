@@ -17,11 +17,13 @@ pub(crate) struct OnBehalfOf {
 }
 
 impl OnBehalfOf {
-    /// Whoever made a request.
+    /// Whoever made a request. It is remembered for long, so it is a copy: the header's own value is a part of the buffer
+    /// that the whole request was read into, and would keep it.
     pub(crate) fn of(headers: &HeaderMap, peer: Peer) -> Self {
+        let copy = |value: &HeaderValue| HeaderValue::from_bytes(value.as_bytes()).ok();
         Self {
             forwarded_for: peer.forwarded_for(headers),
-            user_agent: headers.get(USER_AGENT).cloned(),
+            user_agent: headers.get(USER_AGENT).and_then(copy),
         }
     }
 

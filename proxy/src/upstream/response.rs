@@ -3,7 +3,7 @@
 //! Neighbours: `client` alone. It must not parse a success: a body may be hundreds of megabytes, and its consumer reads
 //! it anyway. How many it may be is the operator's to say.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use hyper::HeaderMap;
@@ -12,6 +12,7 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::Error;
+use super::spool::{Arriving, Reply};
 
 /// How long the body may stand still before the connection counts as dead.
 const STALL: Duration = Duration::from_mins(1);
@@ -28,7 +29,7 @@ pub(super) async fn read(mut response: reqwest::Response, largest: usize) -> Res
     let status = response.status();
     let largest = if status.is_success() { largest } else { largest.min(LARGEST_REFUSAL) };
     let mut body = BytesMut::new();
-    while let Some(chunk) = timeout(STALL, response.chunk()).await.map_err(|_| Error::Timeout)?? {
+    while let Some(chunk) = next_chunk(&mut response).await? {
         if chunk.len() > largest.saturating_sub(body.len()) {
             if status.is_success() {
                 return Err(Error::TooLarge { largest });
@@ -41,18 +42,62 @@ pub(super) async fn read(mut response: reqwest::Response, largest: usize) -> Res
     if !status.is_success() {
         return Err(refusal(status.as_u16(), response.headers(), body));
     }
-    // A login page or an empty 200 of a reverse proxy must never be taken for an answer without news.
-    if is_object(&body) {
-        return Ok(body);
-    }
-    // What begins as an object was meant to be one: somebody on the way has cut it off.
-    let begins = body.trim_ascii_start().first() == Some(&b'{');
-    Err(if begins { Error::BrokenBody } else { Error::InvalidBody })
+    let mut ends = Ends::default();
+    ends.see(&body);
+    ends.judge()?;
+    Ok(body)
 }
 
-fn is_object(body: &[u8]) -> bool {
-    let body = body.trim_ascii();
-    body.first() == Some(&b'{') && body.last() == Some(&b'}')
+/// Reads the whole answer like [`read`], into a file in the directory if it is large.
+pub(super) async fn spool(
+    mut response: reqwest::Response,
+    largest: usize,
+    directory: &Path,
+) -> Result<Reply, Error> {
+    if !response.status().is_success() {
+        return read(response, largest).await.map(Reply::Small);
+    }
+    let mut arriving = Arriving::new(directory);
+    let mut ends = Ends::default();
+    while let Some(chunk) = next_chunk(&mut response).await? {
+        if chunk.len() > largest.saturating_sub(arriving.len()) {
+            return Err(Error::TooLarge { largest });
+        }
+        ends.see(&chunk);
+        arriving.add(&chunk).await?;
+    }
+    ends.judge()?;
+    arriving.finish().await
+}
+
+async fn next_chunk(response: &mut reqwest::Response) -> Result<Option<Bytes>, Error> {
+    Ok(timeout(STALL, response.chunk()).await.map_err(|_| Error::Timeout)??)
+}
+
+/// What the body of a success begins and ends with, white space apart.
+#[derive(Default)]
+struct Ends {
+    first: Option<u8>,
+    last: Option<u8>,
+}
+
+impl Ends {
+    /// The next bytes of the body.
+    fn see(&mut self, bytes: &[u8]) {
+        let bytes = bytes.trim_ascii();
+        self.first = self.first.or(bytes.first().copied());
+        self.last = bytes.last().copied().or(self.last);
+    }
+
+    /// A login page or an empty 200 of a reverse proxy must never be taken for an answer without news.
+    fn judge(&self) -> Result<(), Error> {
+        match (self.first, self.last) {
+            (Some(b'{'), Some(b'}')) => Ok(()),
+            // What begins as an object was meant to be one: somebody on the way has cut it off.
+            (Some(b'{'), _) => Err(Error::BrokenBody),
+            _ => Err(Error::InvalidBody),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -155,14 +200,24 @@ mod tests {
     #[test]
     fn a_success_is_an_object() {
         for (body, expected) in [
-            ("{}", true),
-            (" {\"a\":1}\n", true),
-            ("", false),
-            ("<html></html>", false),
-            ("[]", false),
-            ("{\"a\":", false),
+            ("{}", "ok"),
+            (" {\"a\":1}\n", "ok"),
+            ("", "invalid"),
+            (" \n", "invalid"),
+            ("<html></html>", "invalid"),
+            ("[]", "invalid"),
+            ("{\"a\":", "broken"),
         ] {
-            assert_eq!(is_object(body.as_bytes()), expected, "{body}");
+            for piece in [1, 3, 100] {
+                let mut ends = Ends::default();
+                body.as_bytes().chunks(piece).for_each(|piece| ends.see(piece));
+                let found = match ends.judge() {
+                    Ok(()) => "ok",
+                    Err(Error::BrokenBody) => "broken",
+                    Err(_) => "invalid",
+                };
+                assert_eq!(found, expected, "{body}");
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What an answer says: gathered from the store, not yet written.
+//! What an answer says: gathered from the store, or from memory where the last polls are there, and not yet written.
 //!
 //! Neighbours: `sync` decides when, `views` fill the rooms, `write` puts it into JSON.
 
@@ -8,7 +8,7 @@ use bytes::Bytes;
 use store::{DeviceListChanges, InboxPage, InboxSeq, Position, Section, StoredPresence};
 
 use crate::{
-    account::{KeyCounts, KnownMembers},
+    account::{KeyCounts, KnownMembers, tail::Stretch},
     auth::Requester,
     error::Error,
     filter::{Filter, Seen},
@@ -23,6 +23,7 @@ use super::{request::StateForm, rooms};
 pub(super) const INBOX_LIMIT: usize = 100;
 
 /// Everything of an answer but its rooms.
+#[derive(Clone, Debug)]
 pub(super) struct Top {
     /// The end of the stretch that the answer covers.
     pub(super) pos: Position,
@@ -58,6 +59,9 @@ pub(super) struct Standing {
     pub(super) lost: Option<Position>,
     /// The inbox: messages up to here are not sent again.
     pub(super) inbox: InboxSeq,
+    /// Whether v2 was a session of the device before this request, so that all messages after that are still held. Else other
+    /// sessions alone may have acknowledged some, and only the store knows.
+    pub(super) inbox_is_held: bool,
 }
 
 /// What a client wants to be told of rooms.
@@ -71,7 +75,8 @@ pub(super) struct Wishes {
     pub(super) known_members: Arc<KnownMembers>,
 }
 
-/// Gathers everything but the rooms, up to `pos`; with `full_state` not only what changed.
+/// Gathers everything but the rooms, up to `pos`; with `full_state` not only what changed. What the polls since brought may
+/// be there in `tail`. What asks the store is boxed: mostly there is nothing to ask for, and that has to cost little.
 pub(super) async fn top(
     state: &State,
     requester: &Requester,
@@ -79,6 +84,7 @@ pub(super) async fn top(
     filter: &Filter,
     pos: Position,
     full_state: bool,
+    tail: Option<&Stretch>,
 ) -> Result<Top, Error> {
     let account_id = requester.account.account_id;
     let device = &requester.device;
@@ -90,30 +96,51 @@ pub(super) async fn top(
         if no_new_values || !filter.account_data.admits_anything() {
             return Ok(Vec::new());
         }
-        state.store.global_account_data(account_id, values_since, pos).await
+        match tail {
+            Some(tail) => Ok(tail.global_account_data()),
+            None => Box::pin(state.store.global_account_data(account_id, values_since, pos)).await,
+        }
     };
     let presence = async {
         if no_new_values || !filter.presence.admits_anything() {
             return Ok(Vec::new());
         }
-        state.store.presence(account_id, values_since, pos).await
+        match tail {
+            Some(tail) => Ok(tail.presence()),
+            None => Box::pin(state.store.presence(account_id, values_since, pos)).await,
+        }
     };
     let device_lists = async {
         match standing.since {
             None if standing.lost.is_some() => {
-                let changed = state.store.sharers(account_id).await?;
+                let changed = Box::pin(state.store.sharers(account_id)).await?;
                 Ok(Some(DeviceListChanges { changed, left: Vec::new() }))
             }
             None => Ok(None),
             Some(_) if unchanged => Ok(Some(DeviceListChanges::default())),
-            Some(since) => state.store.device_list_changes(account_id, since, pos).await.map(Some),
+            Some(since) => match tail {
+                Some(tail) => Ok(Some(tail.device_list_changes())),
+                None => {
+                    let changes = state.store.device_list_changes(account_id, since, pos);
+                    Box::pin(changes).await.map(Some)
+                }
+            },
         }
     };
     let inbox = async {
-        if standing.inbox >= device.inbox_seq() {
+        let end = device.inbox_seq();
+        if standing.inbox >= end {
             return Ok(InboxPage::default());
         }
-        state.store.inbox(account_id, device.device_nid, standing.inbox, INBOX_LIMIT).await
+        let in_memory = || device.inbox_tail.after(standing.inbox, end, INBOX_LIMIT);
+        if let Some(page) = standing.inbox_is_held.then(in_memory).flatten() {
+            return Ok(page);
+        }
+        if let Some(tail) = tail {
+            tail.asks_store();
+        }
+        let device = device.device_nid;
+        Box::pin(state.store.inbox(account_id, device, standing.inbox, INBOX_LIMIT)).await
     };
     let (account_data, presence, device_lists, inbox) =
         tokio::try_join!(account_data, presence, device_lists, inbox)?;
@@ -147,17 +174,24 @@ pub(super) async fn changed_rooms(
     wishes: &Wishes,
     look_back: &LookBack,
     full_state: bool,
+    tail: Option<&Stretch>,
 ) -> Result<(Position, Vec<RoomView>), Error> {
     let filter = &*wishes.filter;
     let account_id = requester.account.account_id;
-    let (pos, changed) = state.store.changed_rooms(account_id, since).await?;
+    let (pos, changed) = match tail {
+        Some(tail) => (tail.until(), tail.changed_rooms()),
+        None => state.store.changed_rooms(account_id, since).await?,
+    };
+    if let Some(tail) = tail.filter(|_| !requester.account.ignored.is_known()) {
+        tail.asks_store();
+    }
     let ignored = ignored(state, requester).await?;
     let changed = rooms::without_ignored(changed, &ignored, &requester.account.user_id);
     let mut wanted = rooms::incremental(changed, since, &filter.room, full_state);
     if full_state {
         add_unchanged(state, requester, since, filter, &mut wanted).await?;
     }
-    let views = load(state, requester, wanted, wishes, look_back, pos).await?;
+    let views = load(state, requester, wanted, wishes, look_back, pos, tail).await?;
     Ok((pos, views.into_iter().filter(|view| full_state || has_news(view, filter)).collect()))
 }
 
@@ -199,6 +233,7 @@ pub(super) async fn load(
     wishes: &Wishes,
     look_back: &LookBack,
     pos: Position,
+    tail: Option<&Stretch>,
 ) -> Result<Vec<RoomView>, Error> {
     let filter = &*wishes.filter;
     let nobody = KnownMembers::default();
@@ -216,6 +251,7 @@ pub(super) async fn load(
         },
         state_after: wishes.state_form != StateForm::Before,
         receipts: filter.room.ephemeral.admits_without_sender("m.receipt"),
+        tail,
     };
     views::load(state, requester, wanted, &view, pos).await
 }

@@ -7,16 +7,16 @@
 use std::collections::{HashMap, HashSet};
 
 use serde_json::value::RawValue;
-use store::{RoomHead, Section};
+use store::{RoomHead, RoomNid, RoomOutline, Section};
 
 use crate::{
     auth::Requester,
     auxiliary,
-    error::causes,
+    error::{Error, causes},
     filter::{EventFormat, Filter},
     json::{self, Object, ObjectWriter},
     state::State,
-    sync_reply, upstream,
+    sync_reply,
     views::EventFields,
 };
 
@@ -39,7 +39,7 @@ impl Archive {
         state: &State,
         requester: &Requester,
         filter: &Filter,
-        known: &[RoomHead],
+        known: &[RoomOutline],
     ) -> Self {
         if !filter.room.include_leave {
             return Self::default();
@@ -64,8 +64,8 @@ async fn try_fetch(
     state: &State,
     requester: &Requester,
     filter: &Filter,
-    known: &[RoomHead],
-) -> Result<Archive, upstream::Error> {
+    known: &[RoomOutline],
+) -> Result<Archive, Error> {
     let token = &requester.access_token;
     let format = match filter.event_format {
         EventFormat::Client => "client",
@@ -74,11 +74,14 @@ async fn try_fetch(
     let list = auxiliary::sync_with_state(state, token, &LIST.replace("FORMAT", format)).await?;
     let list: HashMap<String, &RawValue> = sync_reply::rooms(&list, "leave").into_iter().collect();
     let listed: HashSet<String> = list.keys().cloned().collect();
-    let known: HashSet<&str> = known.iter().map(|room| room.room_id.as_str()).collect();
-    let unknown: Vec<&str> = listed
-        .iter()
-        .map(String::as_str)
-        .filter(|room_id| !known.contains(room_id) && filter.room.admits(room_id))
+    let room_ids: Vec<&str> = listed.iter().map(String::as_str).collect();
+    let numbers = state.store.room_nids(&room_ids).await?;
+    let known: HashSet<RoomNid> = known.iter().map(|room| room.room_nid).collect();
+    let is_known =
+        |room_id: &str| numbers.get(room_id).is_some_and(|number| known.contains(number));
+    let unknown: Vec<&str> = room_ids
+        .into_iter()
+        .filter(|room_id| !is_known(room_id) && filter.room.admits(room_id))
         .collect();
     let mut rooms = Vec::new();
     if !unknown.is_empty() {

@@ -1,6 +1,6 @@
 //! Which rooms an answer lists, where, and how much of each. Pure: what is in the rooms is `views`' business.
 
-use store::{ChangedRoom, Position, RoomHead, Section};
+use store::{ChangedRoom, Position, RoomHead, RoomOutline, Section};
 
 use crate::{
     filter::RoomFilter,
@@ -8,43 +8,30 @@ use crate::{
     views::{Extent, Wanted},
 };
 
-/// The rooms of an initial answer: everything that the account has, as the filter lets it in.
-/// With `leaving_forgets` upstream forgets every room that the user is out of.
+/// The rooms of an initial answer that their outlines do not keep out of it. Rooms that the user left of its own will are
+/// told only on request; kicks and bans always; forgotten ones never. With `leaving_forgets` upstream forgets every
+/// room that the user is out of.
 pub(super) fn initial(
-    heads: Vec<RoomHead>,
+    mut rooms: Vec<RoomOutline>,
     filter: &RoomFilter,
     leaving_forgets: bool,
-) -> Vec<Wanted> {
-    heads
-        .into_iter()
-        .filter(|head| is_listed(head, filter))
-        .filter(|head| head.section != Section::Leave || !leaving_forgets)
-        .map(|head| Wanted { head, extent: Extent::Whole { since: None } })
-        .collect()
-}
-
-/// The rooms of an answer to a client whose history is `lost`: all that the account has, each as if it were new, and
-/// those that it may have left since.
-pub(super) fn anew(heads: Vec<RoomHead>, lost: Position, filter: &RoomFilter) -> Vec<Wanted> {
-    heads
-        .into_iter()
-        .filter(|head| match head.section {
-            Section::Invite | Section::Knock => true,
-            Section::Join | Section::Leave => filter.admits(&head.room_id),
-        })
-        .map(|head| Wanted { head, extent: Extent::Whole { since: Some(lost) } })
-        .collect()
-}
-
-/// Whether a client that knows nothing is told of a room. Rooms that the user left of its own will
-/// only on request; kicks and bans always; forgotten ones never.
-fn is_listed(head: &RoomHead, filter: &RoomFilter) -> bool {
-    match head.section {
-        Section::Join => filter.admits(&head.room_id),
-        Section::Invite | Section::Knock => !head.forgotten,
+) -> Vec<RoomOutline> {
+    rooms.retain(|room| match room.section {
+        Section::Join => true,
+        Section::Invite | Section::Knock => !room.forgotten,
         Section::Leave => {
-            (filter.include_leave || head.kicked) && !head.forgotten && filter.admits(&head.room_id)
+            (filter.include_leave || room.kicked) && !room.forgotten && !leaving_forgets
         }
+    });
+    rooms
+}
+
+/// Whether a client that knows nothing of a room, or nothing for certain, is told of it. The filter's word counts for
+/// rooms that have events.
+pub(super) fn is_told(head: &RoomHead, filter: &RoomFilter) -> bool {
+    match head.section {
+        Section::Invite | Section::Knock => true,
+        Section::Join | Section::Leave => filter.admits(&head.room_id),
     }
 }
 

@@ -7,12 +7,12 @@
 use std::{sync::Arc, time::Duration};
 
 use hyper::{Response, StatusCode, http::request::Parts};
-use store::{AccountId, InboxSeq, Position, Section};
+use store::{InboxSeq, Position, RoomOutline, Section};
 use tokio::{sync::mpsc, time::Instant};
 use tracing::Instrument;
 
 use crate::{
-    account::{KnownMembers, MemoryId},
+    account::{KnownMembers, MemoryId, tail::Stretch},
     auth::{self, Requester},
     auth_header,
     body::{self, Body},
@@ -21,7 +21,7 @@ use crate::{
     event_json::is_offline,
     federation::Pdus,
     json::ObjectWriter,
-    metrics::labels::{Api, Cache},
+    metrics::labels::{Api, Cache, Source},
     observed,
     patience::{DATABASE_GRACE, patiently},
     peer::Peer,
@@ -29,7 +29,7 @@ use crate::{
     sync_token::SyncToken,
     token::{self, TokenError},
     upstream::{AccessToken, OnBehalfOf},
-    views::{LookBack, RoomView, Wanted, members_told},
+    views::{LookBack, RoomView, members_told},
 };
 
 use super::{
@@ -37,7 +37,7 @@ use super::{
     archive::Archive,
     filters, migration,
     request::SyncRequest,
-    room_stream::RoomStream,
+    room_stream::{RoomLoader, RoomStream},
     rooms,
     write::Writer,
 };
@@ -52,17 +52,20 @@ pub(crate) async fn handle(
     peer: Peer,
 ) -> Result<Response<Body>, Error> {
     let access_token = auth_header::access_token(&parts, true)?;
+    let client = OnBehalfOf::of(&parts.headers, peer);
+    let query = parts.uri.query().unwrap_or_default().to_owned();
+    // What was read of the connection stays in memory as long as any of the head does.
+    drop(parts);
     let started = Instant::now();
     let early = started + DATABASE_GRACE;
     let requester = patiently(early, || auth::identify(state, access_token.clone())).await?;
-    requester.device.seen(OnBehalfOf::of(&parts.headers, peer));
+    requester.device.seen(client);
     // What is wrong with a request is told only to those who may make one.
-    let query = parts.uri.query().unwrap_or_default();
-    let request = SyncRequest::parse(query)?;
+    let request = SyncRequest::parse(&query)?;
     let deadline = started + request.timeout.min(state.config.max_timeout);
     let mut since = read_since(state, &requester, request.since.as_deref())?;
     if let Since::Foreign(theirs) = &since
-        && !migration::begin(state, &requester, theirs).await?
+        && !Box::pin(migration::begin(state, &requester, theirs)).await?
     {
         since = Since::Nothing;
     }
@@ -78,7 +81,8 @@ pub(crate) async fn handle(
         Since::Nothing => None,
         Since::Ours(token) => Some(token),
         Since::Foreign(theirs) => {
-            if let Some(answer) = migration::answer(state, &requester, query, theirs).await? {
+            let answer = migration::answer(state, &requester, &query, theirs);
+            if let Some(answer) = Box::pin(answer).await? {
                 return Ok(answer);
             }
             None
@@ -107,7 +111,7 @@ pub(crate) async fn handle(
 /// A token died while its request waited: upstream has the last word on it. Should it be good again,
 /// the client is told to come again.
 async fn last_word(state: &Arc<State>, access_token: AccessToken) -> Error {
-    match auth::authenticate(state, access_token).await {
+    match Box::pin(auth::authenticate(state, access_token)).await {
         Ok(_) => Error::UpstreamTimeout,
         Err(error) => error,
     }
@@ -137,9 +141,9 @@ fn read_since<'a>(
 }
 
 /// One request under way.
-struct Sync<'a> {
-    state: &'a Arc<State>,
-    requester: &'a Requester,
+pub(super) struct Sync<'a> {
+    pub(super) state: &'a Arc<State>,
+    pub(super) requester: &'a Requester,
     request: &'a SyncRequest,
     wishes: &'a Wishes,
     /// Names what the client knows of members.
@@ -152,7 +156,7 @@ impl Sync<'_> {
     async fn answer(&self, token: Option<SyncToken>) -> Result<Option<Response<Body>>, Error> {
         let standing = self.standing(token).await?;
         match standing.since {
-            None => self.initial(standing).await.map(Some),
+            None => Box::pin(self.initial(standing)).await.map(Some),
             Some(since) => self.incremental(standing, since).await,
         }
     }
@@ -178,15 +182,16 @@ impl Sync<'_> {
             Some(since) if since < account.retained_from() => (None, Some(since)),
             since => (since, None),
         };
+        let inbox_is_held = device.v2_acked(now_ms()).is_some();
         let covered = claimed.map(|inbox| inbox.min(device.inbox_seq()));
         let inbox = match covered {
             Some(covered) => self.acknowledge(covered).await?,
             None => {
-                let acked = self.state.store.v2_acked(device.device_nid).await?;
+                let acked = Box::pin(self.state.store.v2_acked(device.device_nid)).await?;
                 acked.unwrap_or(InboxSeq(0))
             }
         };
-        Ok(Standing { since, lost, inbox })
+        Ok(Standing { since, lost, inbox, inbox_is_held })
     }
 
     /// Records what a `since` covers of the inbox, and gives what is not to be sent again: what any
@@ -201,13 +206,18 @@ impl Sync<'_> {
         let live_since = now.saturating_sub(expiry.unwrap_or(i64::MAX));
         let account_id = self.requester.account.account_id;
         let store = &self.state.store;
-        let acked =
-            store.acknowledge_v2(account_id, device.device_nid, covered, now, live_since).await?;
+        let told = store.acknowledge_v2(account_id, device.device_nid, covered, now, live_since);
+        let acked = Box::pin(told).await?;
+        if device.v2_acked(now).is_none() {
+            // Only from now on does v2 hold messages back: those that are here may be gone.
+            device.inbox_tail.forget();
+        }
         device.set_v2_acked(acked, now);
         Ok(acked)
     }
 
-    /// Waits until there is something to say.
+    /// Waits until there is something to say. What loads and writes is boxed: thousands of requests wait at once, and the
+    /// room for it must be taken only while it goes on.
     async fn incremental(
         &self,
         standing: Standing,
@@ -224,30 +234,17 @@ impl Sync<'_> {
             if pos > since {
                 self.requester.device.sends_settle().await;
             }
-            // Where nothing has happened there is nothing to load.
-            let (pos, views) = if pos > since || full_state {
-                let found = answer::changed_rooms(
-                    self.state,
-                    self.requester,
-                    since,
-                    self.wishes,
-                    &look_back,
-                    full_state,
-                );
-                found.await?
-            } else {
-                (since, Vec::new())
-            };
-            let filter = &self.wishes.filter;
-            let top =
-                answer::top(self.state, self.requester, standing, filter, pos, full_state).await?;
+            let (top, views) = Box::pin(self.look(standing, since, pos, &look_back)).await?;
             let waits = !full_state && !top.has_news() && views.is_empty();
             if !waits || Instant::now() >= self.deadline || *shutting_down.borrow() {
-                let pdus =
-                    Pdus::fetch(self.state, self.requester, filter.event_format, &views).await?;
+                let format = self.wishes.filter.event_format;
+                let pdus = Pdus::fetch(self.state, self.requester, format, &views);
+                let pdus = Box::pin(pdus).await?;
                 let members = self.told(&views);
                 return Ok(Some(self.whole(&top, members, &views, &pdus)));
             }
+            // Nothing is held while it waits but what it needs for looking again.
+            drop((top, views));
             let _waits = observed::waits(&self.state.metrics, Api::V2);
             tokio::select! {
                 _ = positions.changed() => {}
@@ -257,6 +254,58 @@ impl Sync<'_> {
                 () = self.requester.revoked(self.state) => return Ok(None),
             }
         }
+    }
+
+    /// Looks what there is to say up to `pos`: in memory, if what the polls after `since` brought is there.
+    async fn look(
+        &self,
+        standing: Standing,
+        since: Position,
+        pos: Position,
+        look_back: &LookBack,
+    ) -> Result<(Top, Vec<RoomView>), Error> {
+        let Self { state, requester, .. } = self;
+        let tail = if pos > since && !self.request.full_state {
+            requester.account.tail.stretch(since, pos, state.store.prunings())
+        } else {
+            None
+        };
+        let found = self.gather(standing, since, pos, look_back, tail.as_ref()).await?;
+        if pos > since {
+            let was_enough = tail.as_ref().map(Stretch::was_enough);
+            state.metrics.looked(match was_enough {
+                Some(true) => Source::Memory,
+                Some(false) => Source::Both,
+                None => Source::Store,
+            });
+        }
+        #[cfg(debug_assertions)]
+        self.check(standing, since, pos, look_back, tail.is_some(), &found).await?;
+        Ok(found)
+    }
+
+    /// Gathers what there is to say. What `tail` does not hold is asked of the store.
+    pub(super) async fn gather(
+        &self,
+        standing: Standing,
+        since: Position,
+        pos: Position,
+        look_back: &LookBack,
+        tail: Option<&Stretch>,
+    ) -> Result<(Top, Vec<RoomView>), Error> {
+        let Self { state, requester, wishes, .. } = self;
+        let full_state = self.request.full_state;
+        // Where nothing has happened there is nothing to load.
+        let (pos, views) = if pos > since || full_state {
+            let found =
+                answer::changed_rooms(state, requester, since, wishes, look_back, full_state, tail);
+            found.await?
+        } else {
+            (since, Vec::new())
+        };
+        let filter = &wishes.filter;
+        let top = answer::top(state, requester, standing, filter, pos, full_state, tail).await?;
+        Ok((top, views))
     }
 
     /// Remembers which members an answer tells, for a client that comes back from it.
@@ -306,19 +355,19 @@ impl Sync<'_> {
         json_response(StatusCode::OK, out)
     }
 
-    /// An initial answer never waits, and is streamed: memory does not grow with the account.
+    /// An initial answer never waits, and is streamed: memory does not grow with the account, and its beginning goes out
+    /// before any room is read.
     async fn initial(&self, standing: Standing) -> Result<Response<Body>, Error> {
-        let account_id = self.requester.account.account_id;
         self.requester.account.upkeep_is_tended(self.state, &self.requester.device).await;
         self.requester.device.sends_settle().await;
         let pos = self.requester.account.pos();
         let filter = &self.wishes.filter;
-        let mut top = answer::top(self.state, self.requester, standing, filter, pos, false).await?;
+        let top = answer::top(self.state, self.requester, standing, filter, pos, false, None);
+        let (mut top, (rooms, archive)) = tokio::try_join!(top, self.everything(standing))?;
         if self.request.since.is_none() {
             // To who knows nobody, as Synapse has it, everybody is offline who is not told of.
             top.presence.retain(|presence| !is_offline(&presence.event));
         }
-        let (wanted, archive) = self.everything(account_id, standing).await?;
 
         let mut head = Vec::with_capacity(4096);
         let mut object = ObjectWriter::new(&mut head);
@@ -332,17 +381,17 @@ impl Sync<'_> {
         head.pop();
 
         let (sender, receiver) = mpsc::channel(2);
-        let stream = RoomStream {
+        let loader = RoomLoader {
             state: Arc::clone(self.state),
             requester: self.requester.clone(),
             wishes: self.wishes.clone(),
-            members,
             look_back: LookBack::default(),
             pos,
+            lost: standing.lost,
             archive,
-            sender,
         };
-        tokio::spawn(stream.send(head, wanted).in_current_span());
+        let stream = RoomStream { loader: Arc::new(loader), members, sender };
+        tokio::spawn(stream.send(head, rooms).in_current_span());
         let mut response = Response::new(body::stream(receiver));
         response.headers_mut().insert(
             hyper::header::CONTENT_TYPE,
@@ -351,29 +400,22 @@ impl Sync<'_> {
         Ok(response)
     }
 
-    /// The rooms that a client which knows nothing, or nothing for certain, is told of.
-    async fn everything(
-        &self,
-        account_id: AccountId,
-        standing: Standing,
-    ) -> Result<(Vec<Wanted>, Archive), Error> {
+    /// The rooms that a client which knows nothing, or nothing for certain, is told of, as far as their outlines say.
+    async fn everything(&self, standing: Standing) -> Result<(Vec<RoomOutline>, Archive), Error> {
         let store = &self.state.store;
+        let account_id = self.requester.account.account_id;
         let filter = &self.wishes.filter;
-        let ignored = answer::ignored(self.state, self.requester).await?;
-        let user_id = &self.requester.account.user_id;
         if let Some(lost) = standing.lost {
             let there = [Section::Join, Section::Invite, Section::Knock];
-            let mut heads = store.rooms_in(account_id, &there).await?;
-            heads.extend(store.rooms_left_after(account_id, lost).await?);
-            heads.retain(|head| !ignored.hides_invite(head, user_id));
-            return Ok((rooms::anew(heads, lost, &filter.room), Archive::default()));
+            let mut rooms = store.room_outlines(account_id, &there).await?;
+            rooms.extend(store.rooms_left_after(account_id, lost).await?);
+            return Ok((rooms, Archive::default()));
         }
         let all = [Section::Join, Section::Invite, Section::Knock, Section::Leave];
-        let mut heads = store.rooms_in(account_id, &all).await?;
-        let archive = Archive::fetch(self.state, self.requester, filter, &heads).await;
-        heads.retain(|head| archive.admits(head) && !ignored.hides_invite(head, user_id));
+        let rooms = store.room_outlines(account_id, &all).await?;
+        let archive = Archive::fetch(self.state, self.requester, filter, &rooms).await;
         let leaving_forgets = self.state.capabilities.leaving_forgets();
-        Ok((rooms::initial(heads, &filter.room, leaving_forgets), archive))
+        Ok((rooms::initial(rooms, &filter.room, leaving_forgets), archive))
     }
 }
 

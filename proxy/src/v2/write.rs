@@ -21,8 +21,6 @@ use super::answer::{Top, Wishes, shows_typing};
 
 /// Who an answer is for, and how.
 pub(super) struct Writer<'a> {
-    state: &'a State,
-    requester: &'a Requester,
     wishes: &'a Wishes,
     events: EventWriter<'a>,
 }
@@ -36,7 +34,7 @@ impl<'a> Writer<'a> {
     ) -> Self {
         let events = EventWriter::new(state, requester, pos);
         let events = events.with_fields(&wishes.filter.event_fields);
-        Self { state, requester, wishes, events }
+        Self { wishes, events }
     }
 
     /// The same, with events in the format of federation.
@@ -49,13 +47,11 @@ impl<'a> Writer<'a> {
     pub(super) fn top(&self, top: &Top, members: MemoryId, object: &mut ObjectWriter<'_>) {
         let next_batch = SyncToken::Batch {
             pos: top.pos,
-            device: self.requester.device.device_nid,
+            device: self.events.device_nid(),
             inbox: top.inbox_seq,
             members,
         };
-        let tokens = &self.state.tokens;
-        let next_batch = next_batch.mint(tokens, self.requester.account.account_id);
-        json::write_string(&next_batch, object.key("next_batch"));
+        json::write_string(&self.events.mint(next_batch), object.key("next_batch"));
         if !top.account_data.is_empty() {
             let out = object.key("account_data");
             events(out, |out| {
@@ -165,3 +161,6 @@ impl<'a> Writer<'a> {
         object.end();
     }
 }
+
+#[cfg(test)]
+mod micro;

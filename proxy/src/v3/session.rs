@@ -253,26 +253,28 @@ impl Session {
     ) -> Result<String, Error> {
         let account_id = requester.account.account_id;
         let placed = self.placed();
-        let (session_id, params_id) = if let Some(stored) = self.stored {
+        let sets: Vec<NewSet<'_>> = self.new_sets.iter().map(NewRoomSet::row).collect();
+        let (session_id, params_id) = if let Some(stored) = &self.stored {
+            if !sets.is_empty() {
+                let pages = self.pages.iter().filter(|id| self.sets.get(**id).is_some());
+                let named: Vec<&[u8]> = placed.iter().chain(pages).map(SetId::as_bytes).collect();
+                let store = &state.store;
+                let kept =
+                    store.put_session_sets(account_id, stored.session_id, &sets, &named, KEPT);
+                if !kept.await? {
+                    return Err(Error::UnknownSyncSession);
+                }
+            }
             (stored.session_id, stored.params_id)
         } else {
             let device_nid = requester.device.device_nid;
             let params = self.params.to_stored();
             let most = i64::from(state.config.sessions_per_device);
-            let made =
-                state.store.create_session(account_id, device_nid, &params, now_ms(), most).await?;
+            let store = &state.store;
+            let made = store.create_session(account_id, device_nid, &params, &sets, now_ms(), most);
+            let made = made.await?;
             (made.session_id, made.params_id)
         };
-        // A crash in between leaves a session of which nobody has a token.
-        if !self.new_sets.is_empty() {
-            let sets: Vec<NewSet<'_>> = self.new_sets.iter().map(NewRoomSet::row).collect();
-            let pages = self.pages.iter().filter(|id| self.sets.get(**id).is_some());
-            let named: Vec<&[u8]> = placed.iter().chain(pages).map(SetId::as_bytes).collect();
-            let kept = state.store.put_session_sets(account_id, session_id, &sets, &named, KEPT);
-            if !kept.await? {
-                return Err(Error::UnknownSyncSession);
-            }
-        }
         let token = SessionToken { account_id, session_id, params_id, places: self.places };
         Ok(token.seal(&state.tokens))
     }

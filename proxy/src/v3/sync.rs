@@ -11,6 +11,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::future::try_join_all;
 use hyper::{Response, StatusCode, body::Incoming, http::request::Parts};
 use tokio::time::Instant;
 
@@ -66,10 +67,14 @@ pub(crate) async fn handle(
     let timeout = query.timeout(state.config.max_timeout).unwrap_or_default();
     let give_up = arrived + timeout + DATABASE_GRACE;
     let token = access_token(&parts, false)?;
+    let client = OnBehalfOf::of(&parts.headers, peer);
+    // What was read of the connection stays in memory as long as any of the head does.
+    drop(parts);
     let mut requester = patiently(give_up, || authenticate(state, token.clone())).await?;
-    requester.device.seen(OnBehalfOf::of(&parts.headers, peer));
+    requester.device.seen(client);
     let limits = &state.config.client_limits;
-    let body = read_limited(body, state.config.max_request_bytes, limits.body_timeout).await?;
+    let body = read_limited(body, state.config.max_request_bytes, limits.body_timeout);
+    let body = Box::pin(body).await?;
     let call = Call { query, body, arrived };
     loop {
         match patiently(give_up, || run(state, &requester, &call)).await? {
@@ -81,15 +86,17 @@ pub(crate) async fn handle(
     }
 }
 
+/// What looks, stores and writes is boxed: thousands of requests wait at once, and the room for it must be taken only while
+/// it goes on.
 async fn run(state: &Arc<State>, requester: &Requester, call: &Call) -> Result<Outcome, Error> {
     let mut session = match &call.query.since {
-        Some(since) => Session::resume(state, requester, since).await?,
+        Some(since) => Box::pin(Session::resume(state, requester, since)).await?,
         None => Session::begin(),
     };
     let deadline = call.arrived + call.query.timeout(state.config.max_timeout)?;
     let pages = page_tokens(state, requester);
     let request = Request::read(&session.params, &read_body(&call.body)?, pages)?;
-    session.load_sets(state, requester, &request).await?;
+    Box::pin(session.load_sets(state, requester, &request)).await?;
     if let Some(wish) = request.presence() {
         poll_for(state, requester, Some((wish, deadline)));
     }
@@ -101,15 +108,15 @@ async fn run(state: &Arc<State>, requester: &Requester, call: &Call) -> Result<O
     }
     let mut waiting = Waiting::new(state, requester, deadline);
     let mut due: Vec<&Wanted> = request.wanted.iter().collect();
-    let first = look(state, requester, &session, &due).await?;
+    let first = Box::pin(look(state, requester, &session, &due)).await?;
     if let Some(refusal) = first.refusal {
         return Err(refusal);
     }
     let lost = first.lost;
     let mut answers = take(first.answers, &mut session);
 
-    session.acknowledge(state, requester).await?;
-    let changed = session.adopt(state, requester, &request).await?;
+    Box::pin(session.acknowledge(state, requester)).await?;
+    let changed = Box::pin(session.adopt(state, requester, &request)).await?;
     let at_once = changed || lost || request.asks_for_page();
     while answers.is_empty() && !at_once {
         due = match waiting.next().await {
@@ -117,7 +124,7 @@ async fn run(state: &Arc<State>, requester: &Requester, call: &Call) -> Result<O
             Woken::Over => break,
             Woken::Revoked => return Ok(Outcome::Revoked),
         };
-        let seen = look(state, requester, &session, &due).await?;
+        let seen = Box::pin(look(state, requester, &session, &due)).await?;
         answers = take(seen.answers, &mut session);
         // The user left a room while the request waited. It was good when it came, and has been acted
         // upon: it ends like one whose time is up, and the next one is refused.
@@ -125,7 +132,7 @@ async fn run(state: &Arc<State>, requester: &Requester, call: &Call) -> Result<O
             break;
         }
     }
-    reply(state, requester, session, answers).await.map(Outcome::Reply)
+    Box::pin(reply(state, requester, session, answers)).await.map(Outcome::Reply)
 }
 
 /// What streams have to say at one moment.
@@ -154,13 +161,24 @@ async fn look<'a>(
         opened => opened?,
     };
     seen.lost = view.rooms.has_left_ones();
-    for wanted in due {
+    if view.index.is_none() {
+        // Nobody lists rooms.
+        view.set_active(Vec::new());
+    }
+    // Side by side: what they ask the store for is ready sooner, and those that follow `room_list` wait for no more of it
+    // than its word which rooms those are.
+    let answers = due.iter().map(|wanted| async {
         let place = session.places.get(wanted.stream.number());
         match wanted.subscription.answer(&view, place).await {
+            Err(refusal @ Error::Forbidden(_)) => Ok(Err(refusal)),
+            answer => answer.map(Ok),
+        }
+    });
+    for (wanted, answer) in due.iter().zip(try_join_all(answers).await?) {
+        match answer {
             Ok(Some(answer)) => seen.answers.push((*wanted, answer)),
             Ok(None) => {}
-            Err(refusal @ Error::Forbidden(_)) => seen.refusal = Some(refusal),
-            Err(error) => return Err(error),
+            Err(refusal) => seen.refusal = Some(refusal),
         }
     }
     Ok(seen)

@@ -8,7 +8,7 @@ mod read;
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use store::{Place, Position, RoomHead, RoomNid, Section, Store};
+use store::{Place, Position, RoomHead, RoomNid, Section, StateEvent, StateKeys, Store};
 
 use self::read::State;
 use super::room_name::{self, Candidate, HEROES};
@@ -64,47 +64,139 @@ pub(crate) async fn load(
         return Ok(HashMap::new());
     }
     let keys = match avatars {
-        Avatars::Wanted => State::KEYS,
+        Avatars::Wanted => KEYS,
         Avatars::LeftOut => State::KEYS_WITHOUT_AVATAR,
     };
-    let place = Place::after(at);
     let in_state: Vec<(RoomNid, Place)> = rooms
         .iter()
         .filter(|head| offered(head).is_none())
-        .map(|head| (head.room_nid, place))
+        .map(|head| (head.room_nid, Place::after(at)))
         .collect();
     let all: Vec<RoomNid> = rooms.iter().map(|head| head.room_nid).collect();
     let values = async {
         store.selected_states(account.account_id, &in_state, keys).await.map_err(Error::from)
     };
     let (values, mut tags) = tokio::try_join!(values, tags(store, account, &all))?;
-    let mut states = HashMap::with_capacity(rooms.len());
-    let mut nameless = Vec::new();
-    for head in rooms {
-        let state = match offered(head) {
-            Some(stripped_state) => State::read_stripped(stripped_state, &account.user_id),
-            None => {
-                let events = values.get(&head.room_nid).into_iter().flatten();
-                let state = State::read(events.map(|event| (&*event.event_type, &event.body[..])));
-                if state.basis.is_made_of_members() {
-                    nameless.push(*head);
+    let draft = Draft::of(account, rooms, at, &values);
+    let heroes: Vec<(RoomNid, Place, String)> = draft.heroes().collect();
+    let members = async {
+        if heroes.is_empty() {
+            return Ok(HashMap::new());
+        }
+        store.members_at(account.account_id, &heroes).await.map_err(Error::from)
+    };
+    let (members, first) = tokio::try_join!(members, draft.first_members(store, account))?;
+    Ok(draft.finish(&members, first, &mut tags))
+}
+
+/// The state that facts are read from.
+pub(crate) const KEYS: &[StateKeys<'static>] = State::KEYS;
+
+/// Facts in the making: the state of rooms is read, and who their names are made of is known. How those are called
+/// is not.
+pub(crate) struct Draft {
+    place: Place,
+    states: HashMap<RoomNid, State>,
+    /// Rooms with heroes whom the homeserver told.
+    told: Vec<(RoomNid, Vec<String>)>,
+    /// Rooms whose heroes are those who are known.
+    untold: Vec<(RoomNid, Place)>,
+}
+
+impl Draft {
+    /// Reads the state of rooms as of the poll `at`: of those that the user is in, these events, which may be more than
+    /// facts are made of.
+    pub(crate) fn of(
+        account: &Account,
+        rooms: &[&RoomHead],
+        at: Position,
+        events: &HashMap<RoomNid, Vec<StateEvent>>,
+    ) -> Self {
+        let place = Place::after(at);
+        let states = HashMap::with_capacity(rooms.len());
+        let mut draft = Self { place, states, told: Vec::new(), untold: Vec::new() };
+        for head in rooms {
+            let nid = head.room_nid;
+            let state = match offered(head) {
+                Some(stripped_state) => State::read_stripped(stripped_state, &account.user_id),
+                None => {
+                    let events = events.get(&nid).into_iter().flatten();
+                    let events = events.filter(|event| event.state_key.is_empty());
+                    let mut state =
+                        State::read(events.map(|event| (&*event.event_type, &event.body[..])));
+                    if state.basis.is_made_of_members() {
+                        state.basis.members = members(head);
+                        draft.made_of_members(head, &account.user_id);
+                    }
+                    state
                 }
-                state
-            }
-        };
-        states.insert(head.room_nid, state);
+            };
+            draft.states.insert(nid, state);
+        }
+        draft
     }
-    let mut heroes = heroes_of(store, account, &nameless, place).await?;
-    for head in nameless {
-        if let Some(state) = states.get_mut(&head.room_nid) {
-            state.basis.heroes = heroes.remove(&head.room_nid).unwrap_or_default();
-            state.basis.members = members(head);
+
+    fn made_of_members(&mut self, head: &RoomHead, own_user_id: &str) {
+        let users = head.heroes.as_deref().map(|json| read::user_ids(json, own_user_id));
+        match users.filter(|users| !users.is_empty()) {
+            Some(users) => self.told.push((head.room_nid, users)),
+            None => self.untold.push((head.room_nid, self.place)),
         }
     }
-    let facts = states
-        .into_iter()
-        .map(|(nid, state)| (nid, RoomFacts { tags: tags.remove(&nid), ..facts_of(state) }));
-    Ok(facts.collect())
+
+    /// The members whose events say how they are called.
+    pub(crate) fn heroes(&self) -> impl Iterator<Item = (RoomNid, Place, String)> {
+        self.told.iter().flat_map(|(nid, users)| {
+            users.iter().map(|user_id| (*nid, self.place, user_id.clone()))
+        })
+    }
+
+    /// Those who are known, of rooms of which the homeserver told no heroes: users and their events.
+    pub(crate) async fn first_members(
+        &self,
+        store: &Store,
+        account: &Account,
+    ) -> Result<HashMap<RoomNid, Vec<(String, Bytes)>>, Error> {
+        if self.untold.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let (account_id, user_id) = (account.account_id, &account.user_id);
+        Ok(store.first_members(account_id, &self.untold, user_id, HEROES).await?)
+    }
+
+    /// The facts, with the events of [`Draft::heroes`], which may be among others, and [`Draft::first_members`]. Takes the
+    /// rooms' tags out of `tags`.
+    pub(crate) fn finish(
+        self,
+        members: &HashMap<RoomNid, Vec<StateEvent>>,
+        first: HashMap<RoomNid, Vec<(String, Bytes)>>,
+        tags: &mut HashMap<RoomNid, Bytes>,
+    ) -> HashMap<RoomNid, RoomFacts> {
+        let mut states = self.states;
+        for (nid, users) in self.told {
+            let events = members.get(&nid).map_or(&[][..], Vec::as_slice);
+            let candidate = |user_id: String| {
+                let event = events.iter().find(|event| event.state_key == user_id);
+                read::candidate(user_id, event.map(|event| &event.body[..]))
+            };
+            if let Some(state) = states.get_mut(&nid) {
+                state.basis.heroes = users.into_iter().map(candidate).collect();
+            }
+        }
+        for (nid, members) in first {
+            let candidates: Vec<Candidate> = members
+                .into_iter()
+                .map(|(user_id, event)| read::candidate(user_id, Some(&event)))
+                .collect();
+            if let Some(state) = states.get_mut(&nid) {
+                state.basis.heroes = room_name::those_here(candidates);
+            }
+        }
+        let facts = states
+            .into_iter()
+            .map(|(nid, state)| (nid, RoomFacts { tags: tags.remove(&nid), ..facts_of(state) }));
+        facts.collect()
+    }
 }
 
 /// The tags of these rooms: the object `content.tags` of `m.tag`, of those that have one. As they are now.
@@ -135,56 +227,4 @@ fn facts_of(state: State) -> RoomFacts {
     let State { basis, avatar_url, is_encrypted, room_type } = state;
     let (name, heroes) = basis.into_name();
     RoomFacts { name, avatar_url, heroes, is_encrypted, room_type, tags: None }
-}
-
-/// The heroes of rooms at a place: those whom the homeserver told, or else those who are known.
-async fn heroes_of(
-    store: &Store,
-    account: &Account,
-    rooms: &[&RoomHead],
-    place: Place,
-) -> Result<HashMap<RoomNid, Vec<Candidate>>, Error> {
-    let mut told = HashMap::new();
-    let mut untold = Vec::new();
-    let mut wanted = Vec::new();
-    for head in rooms {
-        let users = head.heroes.as_deref().map(|json| read::user_ids(json, &account.user_id));
-        match users.filter(|users| !users.is_empty()) {
-            Some(users) => {
-                wanted.extend(users.iter().map(|user_id| (head.room_nid, place, user_id.clone())));
-                told.insert(head.room_nid, users);
-            }
-            None => untold.push((head.room_nid, place)),
-        }
-    }
-    let members = async {
-        if wanted.is_empty() {
-            return Ok(HashMap::new());
-        }
-        store.members_at(account.account_id, &wanted).await
-    };
-    let first = async {
-        if untold.is_empty() {
-            return Ok(HashMap::new());
-        }
-        store.first_members(account.account_id, &untold, &account.user_id, HEROES).await
-    };
-    let (members, first) = tokio::try_join!(members, first)?;
-    let mut heroes = HashMap::with_capacity(rooms.len());
-    for (nid, users) in told {
-        let events = members.get(&nid).map_or(&[][..], Vec::as_slice);
-        let candidate = |user_id: String| {
-            let event = events.iter().find(|event| event.state_key == user_id);
-            read::candidate(user_id, event.map(|event| &event.body[..]))
-        };
-        heroes.insert(nid, users.into_iter().map(candidate).collect());
-    }
-    for (nid, members) in first {
-        let candidates: Vec<Candidate> = members
-            .into_iter()
-            .map(|(user_id, event)| read::candidate(user_id, Some(&event)))
-            .collect();
-        heroes.insert(nid, room_name::those_here(candidates));
-    }
-    Ok(heroes)
 }

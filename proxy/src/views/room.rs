@@ -6,7 +6,7 @@ use bytes::Bytes;
 use store::{Position, RoomNid, Section, StateEvent, StoredReceipt};
 
 use crate::{
-    account::{KnownMembers, members},
+    account::{KnownMembers, members, tail::Stretch},
     auth::Requester,
     error::{Error, causes},
     filter::EventFilter,
@@ -17,7 +17,7 @@ use crate::{
 use super::{
     Extent, TimelineView, Wanted,
     look_back::{self, LookBack},
-    state as state_view, timeline,
+    reads, state as state_view, timeline,
 };
 
 /// What a client wants to see of rooms.
@@ -39,6 +39,8 @@ pub(crate) struct View<'a> {
     pub(crate) look_back: &'a LookBack,
     /// Whose events are not shown.
     pub(crate) ignored: &'a Ignored,
+    /// What the last polls brought, if it is in memory: what is there need not be asked of the store.
+    pub(crate) tail: Option<&'a Stretch>,
 }
 
 /// A room as a client is to see it.
@@ -75,14 +77,12 @@ pub(crate) async fn load(
         rooms.iter().map(|room| (room.head.room_nid, room.values_since())).collect();
     let receipts_of = async {
         if view.receipts {
-            state.store.receipts(account_id, &values, now).await.map_err(Error::from)
+            reads::receipts(state, account_id, view, &values, now).await
         } else {
             Ok(HashMap::new())
         }
     };
-    let account_data_of = async {
-        state.store.room_account_data(account_id, &values, now).await.map_err(Error::from)
-    };
+    let account_data_of = reads::account_data(state, account_id, view, &values, now);
     let timelines_of = timeline::load(state, requester, &rooms, view, now);
     let (mut timelines, mut account_data, mut receipts) =
         tokio::try_join!(timelines_of, account_data_of, receipts_of)?;

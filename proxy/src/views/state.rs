@@ -2,7 +2,7 @@
 //! there; with lazy loading, the members that matter.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::Entry},
     time::Duration,
 };
 
@@ -16,7 +16,7 @@ use crate::{
     state::State,
 };
 
-use super::{EventFields, Extent, TimelineView, View, Wanted};
+use super::{EventFields, Extent, TimelineView, View, Wanted, reads};
 
 /// How long an answer waits to learn who speaks in it. Upstream may hold the members back for minutes, while it joins a
 /// large room; a speaker without a name is better than no answer.
@@ -36,9 +36,11 @@ pub(super) async fn load(
         Some(timeline) if !view.state_after => timeline.start.unwrap_or(end),
         _ => end,
     };
-    let mut at_place = query(state, requester, rooms, view, &place_of).await?;
-    let mut hidden = outside_timeline(state, requester, rooms, timelines, &place_of, end).await?;
-    let mut members = lazy_members(state, requester, rooms, timelines, view, &place_of).await?;
+    let (mut at_place, mut hidden, mut members) = tokio::try_join!(
+        query(state, requester, rooms, view, &place_of),
+        outside_timeline(state, requester, rooms, timelines, view, &place_of, end),
+        lazy_members(state, requester, rooms, timelines, view, &place_of),
+    )?;
 
     let mut states = HashMap::with_capacity(rooms.len());
     for room in rooms {
@@ -59,32 +61,41 @@ pub(crate) async fn state_before(
 ) -> Result<Vec<StateEvent>, Error> {
     let (nid, rooms) = (room.head.room_nid, std::slice::from_ref(room));
     let place_of = |_: &Wanted| place;
-    let mut at_place = query(state, requester, rooms, view, &place_of).await?;
     let no_timelines = HashMap::new();
-    let members = lazy_members(state, requester, rooms, &no_timelines, view, &place_of);
-    let sources = [at_place.remove(&nid), members.await?.remove(&nid)];
+    let (mut at_place, mut members) = tokio::try_join!(
+        query(state, requester, rooms, view, &place_of),
+        lazy_members(state, requester, rooms, &no_timelines, view, &place_of),
+    )?;
+    let sources = [at_place.remove(&nid), members.remove(&nid)];
     Ok(merged(view, &room.head.room_id, sources))
 }
 
-/// State from several sources, as the client wants it. The last event of a key counts.
+/// State from several sources, as the client wants it. The last event of a key counts; it stands where the first one stood.
 fn merged(
     view: &View<'_>,
     room_id: &str,
     sources: impl IntoIterator<Item = Option<Vec<StateEvent>>>,
 ) -> Vec<StateEvent> {
-    let mut entries: HashMap<(String, String), StateEvent> = HashMap::new();
-    let mut order = Vec::new();
-    for event in sources.into_iter().flatten().flatten() {
-        let key = (event.event_type.clone(), event.state_key.clone());
-        if entries.insert(key.clone(), event).is_none() {
-            order.push(key);
+    let mut sources = sources.into_iter().flatten().filter(|source| !source.is_empty());
+    let mut events = sources.next().unwrap_or_default();
+    // What one source says, it says once.
+    let mut others = sources.flatten().peekable();
+    if others.peek().is_some() {
+        let key = |event: &StateEvent| (event.event_type.clone(), event.state_key.clone());
+        let mut places: HashMap<(String, String), usize> =
+            events.iter().enumerate().map(|(place, event)| (key(event), place)).collect();
+        for event in others {
+            match places.entry(key(&event)) {
+                Entry::Occupied(place) => events[*place.get()] = event,
+                Entry::Vacant(place) => {
+                    place.insert(events.len());
+                    events.push(event);
+                }
+            }
         }
     }
-    order
-        .into_iter()
-        .filter_map(|key| entries.remove(&key))
-        .filter(|event| view.admits_state(room_id, event))
-        .collect()
+    events.retain(|event| view.admits_state(room_id, event));
+    events
 }
 
 /// The state of each room at its place, or what changed on the way there.
@@ -95,7 +106,6 @@ async fn query(
     view: &View<'_>,
     place_of: &impl Fn(&Wanted) -> Place,
 ) -> Result<HashMap<RoomNid, Vec<StateEvent>>, Error> {
-    let account_id = requester.account.account_id;
     let mut all = Vec::new();
     let mut without_members = Vec::new();
     for room in rooms {
@@ -112,14 +122,11 @@ async fn query(
         let list = if members { &mut all } else { &mut without_members };
         list.push(StateQuery { room_nid: room.head.room_nid, at, since });
     }
-    let mut states = HashMap::new();
-    if !all.is_empty() {
-        states.extend(state.store.states(account_id, &all, StateSelection::All).await?);
-    }
-    if !without_members.is_empty() {
-        let selection = StateSelection::WithoutMembers;
-        states.extend(state.store.states(account_id, &without_members, selection).await?);
-    }
+    let (mut states, others) = tokio::try_join!(
+        reads::states(state, requester, view, all, StateSelection::All),
+        reads::states(state, requester, view, without_members, StateSelection::WithoutMembers),
+    )?;
+    states.extend(others);
     Ok(states)
 }
 
@@ -130,6 +137,7 @@ async fn outside_timeline(
     requester: &Requester,
     rooms: &[Wanted],
     timelines: &HashMap<RoomNid, TimelineView>,
+    view: &View<'_>,
     place_of: &impl Fn(&Wanted) -> Place,
     end: Place,
 ) -> Result<HashMap<RoomNid, Vec<StateEvent>>, Error> {
@@ -145,8 +153,7 @@ async fn outside_timeline(
     if queries.is_empty() {
         return Ok(HashMap::new());
     }
-    let account_id = requester.account.account_id;
-    let mut hidden = state.store.states(account_id, &queries, StateSelection::All).await?;
+    let mut hidden = reads::states(state, requester, view, queries, StateSelection::All).await?;
     for (nid, events) in &mut hidden {
         let shown: HashSet<&str> = timelines
             .get(nid)
@@ -188,6 +195,7 @@ async fn lazy_members(
         return Ok(HashMap::new());
     }
     let account_id = requester.account.account_id;
+    reads::asks_store(view);
     let found = state.store.members_at(account_id, &wanted).await?;
     if learn_missing(state, requester, rooms, timelines, view, &found).await {
         return Ok(state.store.members_at(account_id, &wanted).await?);

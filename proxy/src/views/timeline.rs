@@ -9,7 +9,7 @@ use store::{Place, Position, RoomNid, TimelineEvent, TimelineQuery};
 
 use crate::{auth::Requester, error::Error, state::State};
 
-use super::{EventFields, View, Wanted};
+use super::{EventFields, View, Wanted, reads};
 
 /// How often a filtered timeline is looked for further back.
 const ROUNDS: usize = 5;
@@ -71,9 +71,7 @@ pub(crate) async fn load(
         if open.is_empty() {
             break;
         }
-        let account_id = requester.account.account_id;
-        let device = requester.device.device_nid;
-        let mut pages = state.store.timelines(account_id, device, &open, page).await?;
+        let mut pages = reads::timelines(state, requester, view, &open, page).await?;
         for search in &mut searches {
             if search.exhausted || search.found.len() >= enough {
                 continue;

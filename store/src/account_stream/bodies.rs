@@ -3,21 +3,36 @@
 use std::collections::{BTreeMap, HashMap};
 
 use ring::digest::{SHA256, digest};
+use tokio_postgres::Row;
 
 use super::{Event, RoomUpdate, StateBlock};
-use crate::{BodyId, Error, RoomNid, tx::Tx};
+use crate::{
+    BodyId, Error, RoomNid,
+    tx::{Flight, Statement, Tx, params},
+};
 
 /// How much of SHA-256 is kept. Collisions matter only within one event ID.
 const HASH_BYTES: usize = 16;
 
 /// The numbers of the bodies of events.
 #[derive(Default)]
-pub(crate) struct BodyIds(HashMap<(String, Vec<u8>), BodyId>);
+pub(crate) struct BodyIds {
+    ids: HashMap<(String, Vec<u8>), BodyId>,
+    /// Whether any of them was pruned before.
+    pub(crate) any_pruned: bool,
+}
 
 impl BodyIds {
+    fn of_rows(rows: &[Row]) -> Self {
+        let ids = rows
+            .iter()
+            .map(|row| ((row.get("event_id"), row.get("body_hash")), BodyId(row.get("body_id"))));
+        Self { ids: ids.collect(), any_pruned: rows.iter().any(|row| row.get("pruned")) }
+    }
+
     /// The number of an event's body; it was among those that [`insert`] got.
     pub(crate) fn of(&self, event: &Event) -> Result<BodyId, Error> {
-        self.0.get(&(event.event_id.clone(), hash(event))).copied().ok_or_else(|| {
+        self.ids.get(&(event.event_id.clone(), hash(event))).copied().ok_or_else(|| {
             Error::Inconsistent {
                 table: "event_bodies",
                 column: "event_id",
@@ -33,59 +48,58 @@ pub(crate) async fn insert<'a>(
     tx: &Tx,
     events: impl Iterator<Item = (RoomNid, &'a Event)>,
 ) -> Result<BodyIds, Error> {
-    // Sorted, so that two ingests of the same events wait for each other in one direction only.
-    let bodies: BTreeMap<(&str, Vec<u8>), (RoomNid, &Event)> = events
-        .flat_map(|(nid, event)| {
-            let chain = std::iter::successors(Some(event), |told| told.redacted_because.as_deref());
-            chain.map(move |event| ((event.event_id.as_str(), hash(event)), (nid, event)))
-        })
-        .collect();
-    if bodies.is_empty() {
-        return Ok(BodyIds::default());
-    }
-    let event_ids: Vec<&str> = bodies.keys().map(|(event_id, _)| *event_id).collect();
-    let hashes: Vec<&[u8]> = bodies.keys().map(|(_, hash)| hash.as_slice()).collect();
-    let memberships: Vec<Option<&str>> =
-        bodies.values().map(|(_, event)| event.membership.as_deref()).collect();
-    let displaynames: Vec<Option<&str>> =
-        bodies.values().map(|(_, event)| event.displayname.as_deref()).collect();
-    let jsons: Vec<&[u8]> = bodies.values().map(|(_, event)| &*event.body).collect();
-    let nids: Vec<i64> = bodies.values().map(|(nid, _)| nid.0).collect();
-    let columns = Columns { event_ids, hashes, memberships, displaynames, jsons, nids };
-    columns.insert(tx).await?;
-    let (mut ids, marked) = columns.ids(tx).await?;
-    // A body that a sweep has marked may be deleted at any moment, and one that is not marked cannot be for hours: see
-    // `retention::bodies`. Once the mark is taken off, the row is this transaction's, and what was deleted before that is
-    // stored anew.
-    if marked || ids.0.len() < bodies.len() {
-        columns.unmark(tx).await?;
-        columns.insert(tx).await?;
-        // A sweep beside this may have marked others meanwhile. Those marks are new, and stand for longer than this takes.
-        (ids, _) = columns.ids(tx).await?;
-    }
-    Ok(ids)
+    let bodies = Bodies::of(events);
+    let mut flight = Flight::default();
+    flight.add(bodies.insert());
+    let ids = flight.add(bodies.ids());
+    let mut answers = tx.fly(&flight).await?;
+    bodies.settle(tx, &answers.take(ids)).await
 }
 
-/// Bodies as the columns of a statement.
-struct Columns<'a> {
+/// Bodies as the columns of a statement: each once, sorted, so that two ingests of the same events wait for each other in
+/// one direction only.
+pub(super) struct Bodies<'a> {
     event_ids: Vec<&'a str>,
-    hashes: Vec<&'a [u8]>,
+    hashes: Vec<Vec<u8>>,
     memberships: Vec<Option<&'a str>>,
     displaynames: Vec<Option<&'a str>>,
     jsons: Vec<&'a [u8]>,
     nids: Vec<i64>,
 }
 
-impl Columns<'_> {
-    async fn insert(&self, tx: &Tx) -> Result<(), Error> {
-        tx.execute(
+impl<'a> Bodies<'a> {
+    /// Those of these events, and of the redactions that come inside of them.
+    pub(super) fn of(events: impl Iterator<Item = (RoomNid, &'a Event)>) -> Self {
+        let bodies: BTreeMap<(&str, Vec<u8>), (RoomNid, &Event)> = events
+            .flat_map(|(nid, event)| {
+                let chain =
+                    std::iter::successors(Some(event), |told| told.redacted_because.as_deref());
+                chain.map(move |event| ((event.event_id.as_str(), hash(event)), (nid, event)))
+            })
+            .collect();
+        Self {
+            event_ids: bodies.keys().map(|(event_id, _)| *event_id).collect(),
+            memberships: bodies.values().map(|(_, event)| event.membership.as_deref()).collect(),
+            displaynames: bodies.values().map(|(_, event)| event.displayname.as_deref()).collect(),
+            jsons: bodies.values().map(|(_, event)| &*event.body).collect(),
+            nids: bodies.values().map(|(nid, _)| nid.0).collect(),
+            hashes: bodies.into_keys().map(|(_, hash)| hash).collect(),
+        }
+    }
+
+    /// Stores those that are not there.
+    pub(super) fn insert(&self) -> Option<Statement<'_>> {
+        if self.event_ids.is_empty() {
+            return None;
+        }
+        Some(Statement::new(
             "-- bodies::insert
             INSERT INTO event_bodies (event_id, body_hash, membership, displayname, body, room_nid)
             SELECT t.event_id, t.body_hash, t.membership, t.displayname, t.body, t.room_nid
             FROM UNNEST($1::TEXT[], $2::BYTEA[], $3::TEXT[], $4::TEXT[], $5::BYTEA[], $6::BIGINT[])
                 AS t (event_id, body_hash, membership, displayname, body, room_nid)
             ON CONFLICT (event_id, body_hash) DO NOTHING",
-            &[
+            params![
                 &self.event_ids,
                 &self.hashes,
                 &self.memberships,
@@ -93,33 +107,47 @@ impl Columns<'_> {
                 &self.jsons,
                 &self.nids,
             ],
-        )
-        .await?;
-        Ok(())
+        ))
     }
 
-    /// The numbers of those that are stored, and whether any of them is marked as unused.
-    async fn ids(&self, tx: &Tx) -> Result<(BodyIds, bool), Error> {
-        let rows = tx
-            .query(
-                "-- bodies::ids
-                SELECT b.body_id, b.event_id, b.body_hash, b.unused_since IS NOT NULL AS marked
-                FROM UNNEST($1::TEXT[], $2::BYTEA[]) AS t (event_id, body_hash)
-                JOIN event_bodies b ON b.event_id = t.event_id AND b.body_hash = t.body_hash",
-                &[&self.event_ids, &self.hashes],
-            )
-            .await?;
+    /// Gives the numbers of those that are stored, and whether they are marked as unused. A statement of its own, and not a
+    /// part of [`Self::insert`]: it has to see what others stored while that waited for them.
+    pub(super) fn ids(&self) -> Option<Statement<'_>> {
+        if self.event_ids.is_empty() {
+            return None;
+        }
+        Some(Statement::new(
+            "-- bodies::ids
+            SELECT b.body_id, b.event_id, b.body_hash, b.unused_since IS NOT NULL AS marked,
+                b.redacted_by IS NOT NULL AS pruned
+            FROM UNNEST($1::TEXT[], $2::BYTEA[]) AS t (event_id, body_hash)
+            JOIN event_bodies b ON b.event_id = t.event_id AND b.body_hash = t.body_hash",
+            params![&self.event_ids, &self.hashes],
+        ))
+    }
+
+    /// Reads the answer to [`Self::ids`].
+    ///
+    /// A body that a sweep has marked may be deleted at any moment, and one that is not marked cannot be for hours: see
+    /// `retention::bodies`. Once the mark is taken off, the row is this transaction's, and what was deleted before that is
+    /// stored anew.
+    pub(super) async fn settle(&self, tx: &Tx, rows: &[Row]) -> Result<BodyIds, Error> {
         let marked = rows.iter().any(|row| row.get("marked"));
-        let ids = rows
-            .iter()
-            .map(|row| ((row.get("event_id"), row.get("body_hash")), BodyId(row.get("body_id"))))
-            .collect();
-        Ok((BodyIds(ids), marked))
+        if !marked && rows.len() == self.event_ids.len() {
+            return Ok(BodyIds::of_rows(rows));
+        }
+        let mut flight = Flight::default();
+        flight.add(self.unmark());
+        flight.add(self.insert());
+        // A sweep beside this may have marked others meanwhile. Those marks are new, and stand for longer than this takes.
+        let ids = flight.add(self.ids());
+        let mut answers = tx.fly(&flight).await?;
+        Ok(BodyIds::of_rows(&answers.take(ids)))
     }
 
     /// Takes the mark off those that have one and are still there.
-    async fn unmark(&self, tx: &Tx) -> Result<(), Error> {
-        tx.execute(
+    fn unmark(&self) -> Statement<'_> {
+        Statement::new(
             "-- bodies::unmark
             UPDATE event_bodies b
             SET unused_since = NULL
@@ -132,10 +160,8 @@ impl Columns<'_> {
                 FOR NO KEY UPDATE OF e
             ) marked
             WHERE b.body_id = marked.body_id",
-            &[&self.event_ids, &self.hashes],
+            params![&self.event_ids, &self.hashes],
         )
-        .await?;
-        Ok(())
     }
 }
 

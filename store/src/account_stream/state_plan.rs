@@ -208,4 +208,7 @@ impl Planner {
 }
 
 #[cfg(test)]
+mod micro;
+
+#[cfg(test)]
 mod tests;

@@ -5,102 +5,97 @@
 
 use bytes::Bytes;
 use ring::digest::{SHA256, digest};
+use tokio_postgres::Row;
 
 use super::DeviceUpdate;
-use crate::{AccountId, DeviceNid, Error, InboxSeq, tx::Tx};
+use crate::{
+    AccountId,
+    tx::{Statement, params},
+};
 
 /// How much of a message's hash is kept: it is compared with few others.
 const HASH_BYTES: usize = 8;
 
-/// Appends to the device's inbox and takes over its key counts. Gives the number of its last message.
-pub(super) async fn write_device(
-    tx: &Tx,
-    account_id: AccountId,
-    update: &DeviceUpdate,
-    without_since: bool,
-    received_at: i64,
-) -> Result<InboxSeq, Error> {
-    let device = update.device_nid;
-    let hashes = hashes(&update.to_device);
-    let known = if without_since && !update.to_device.is_empty() {
-        let again = told_again(tx, device, &hashes).await?;
-        again.max(still_there(tx, account_id, update).await?)
-    } else {
-        0
-    };
-    let messages: Vec<&[u8]> = update.to_device[known..].iter().map(|message| &**message).collect();
-    let arrived = i64::try_from(messages.len()).unwrap_or(i64::MAX);
-    let row = tx
-        .query_opt(
-            "-- write_device::write_device
-            UPDATE devices
-            SET inbox_seq = inbox_seq + $2,
-                one_time_keys_count = COALESCE($3, one_time_keys_count),
-                unused_fallback_key_types = COALESCE($4, unused_fallback_key_types),
-                last_messages = $5
-            WHERE device_nid = $1
-            RETURNING inbox_seq",
-            &[
-                &device.0,
-                &arrived,
-                &update.one_time_keys_count.as_deref(),
-                &update.unused_fallback_key_types.as_deref(),
-                &hashes,
-            ],
-        )
-        .await?;
-    // A device that was logged out while its poll was under way has no inbox any more.
-    let Some(row) = row else { return Ok(InboxSeq(0)) };
-    let last: i64 = row.get("inbox_seq");
-    if arrived > 0 {
-        tx.execute(
-            "-- write_device::write_device
-            INSERT INTO device_inbox (account_id, device_nid, seq, message, stored_at)
-            SELECT $1, $2, $3 + t.number, t.message, $5
-            FROM UNNEST($4::BYTEA[]) WITH ORDINALITY AS t (message, number)",
-            &[&account_id.0, &device.0, &(last - arrived), &messages, &received_at],
-        )
-        .await?;
+/// What a poll brought for a device, as the columns of a statement.
+#[derive(Default)]
+pub(super) struct DeviceColumns<'a> {
+    /// Messages that are not in the inbox yet.
+    pub(super) messages: Vec<&'a [u8]>,
+    /// How many they are.
+    pub(super) arrived: i64,
+    pub(super) one_time_keys_count: Option<&'a [u8]>,
+    pub(super) unused_fallback_key_types: Option<&'a [u8]>,
+    /// Of all messages of the poll.
+    pub(super) hashes: Vec<u8>,
+}
+
+impl<'a> DeviceColumns<'a> {
+    /// An update of which so many messages are known already.
+    pub(super) fn of(update: &'a DeviceUpdate, known: usize) -> Self {
+        let messages: Vec<&[u8]> =
+            update.to_device[known..].iter().map(|message| &**message).collect();
+        Self {
+            arrived: i64::try_from(messages.len()).unwrap_or(i64::MAX),
+            messages,
+            one_time_keys_count: update.one_time_keys_count.as_deref(),
+            unused_fallback_key_types: update.unused_fallback_key_types.as_deref(),
+            hashes: hashes(&update.to_device),
+        }
     }
-    Ok(InboxSeq(last))
 }
 
-/// How many messages at the beginning of an update the poll before brought at its end.
-async fn told_again(tx: &Tx, device: DeviceNid, hashes: &[u8]) -> Result<usize, Error> {
-    let row = tx
-        .query_opt(
-            "-- write_device::told_again
-            SELECT last_messages FROM devices WHERE device_nid = $1",
-            &[&device.0],
-        )
-        .await?;
-    let Some(row) = row else { return Ok(0) };
-    let told: Vec<&[u8]> = row.get::<_, &[u8]>("last_messages").chunks(HASH_BYTES).collect();
-    Ok(overlap(&told, &hashes.chunks(HASH_BYTES).collect::<Vec<_>>()))
-}
-
-/// How many messages at the beginning of an update are those at the end of the inbox, byte for byte: a homeserver that was
-/// restored from a backup may have forgotten more than the last acknowledgement.
-async fn still_there(
-    tx: &Tx,
+/// Asks how many of the messages of a poll without a `since` are known already.
+pub(super) struct ToldAgain<'a> {
     account_id: AccountId,
-    update: &DeviceUpdate,
-) -> Result<usize, Error> {
-    let most = i64::try_from(update.to_device.len()).unwrap_or(i64::MAX);
-    let rows = tx
-        .query(
+    update: &'a DeviceUpdate,
+}
+
+impl<'a> ToldAgain<'a> {
+    /// `None` if none can be.
+    pub(super) fn of(
+        account_id: AccountId,
+        update: &'a DeviceUpdate,
+        asked_since: Option<&str>,
+    ) -> Option<Self> {
+        let may_be = asked_since.is_none() && !update.to_device.is_empty();
+        may_be.then_some(Self { account_id, update })
+    }
+
+    /// Asks what the poll before brought.
+    pub(super) fn last_messages(&self) -> Statement<'a> {
+        Statement::new(
+            "-- write_device::last_messages
+            SELECT last_messages FROM devices WHERE device_nid = $1",
+            params![self.update.device_nid.0],
+        )
+    }
+
+    /// Asks what is at the end of the inbox: a homeserver that was restored from a backup may have forgotten more than the
+    /// last acknowledgement.
+    pub(super) fn still_there(&self) -> Statement<'a> {
+        let most = i64::try_from(self.update.to_device.len()).unwrap_or(i64::MAX);
+        Statement::new(
             "-- write_device::still_there
             SELECT message
             FROM device_inbox
             WHERE account_id = $1 AND device_nid = $2
             ORDER BY seq DESC
             LIMIT $3",
-            &[&account_id.0, &update.device_nid.0, &most],
+            params![self.account_id.0, self.update.device_nid.0, most],
         )
-        .await?;
-    let stored: Vec<&[u8]> = rows.iter().rev().map(|row| row.get("message")).collect();
-    let arrived: Vec<&[u8]> = update.to_device.iter().map(|message| &**message).collect();
-    Ok(overlap(&stored, &arrived))
+    }
+
+    /// How many messages at the beginning of the update the poll before brought at its end, or are those at the end of the
+    /// inbox, byte for byte.
+    pub(super) fn known(&self, last_messages: &[Row], still_there: &[Row]) -> usize {
+        let told: &[u8] = last_messages.first().map_or(&[], |row| row.get("last_messages"));
+        let told: Vec<&[u8]> = told.chunks(HASH_BYTES).collect();
+        let hashes = hashes(&self.update.to_device);
+        let again = overlap(&told, &hashes.chunks(HASH_BYTES).collect::<Vec<_>>());
+        let stored: Vec<&[u8]> = still_there.iter().rev().map(|row| row.get("message")).collect();
+        let arrived: Vec<&[u8]> = self.update.to_device.iter().map(|message| &**message).collect();
+        again.max(overlap(&stored, &arrived))
+    }
 }
 
 /// The most at the beginning of `arrived` that is at the end of `told`.

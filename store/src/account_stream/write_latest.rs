@@ -1,36 +1,53 @@
 //! The latest-value tables: account data, receipts, presence, device lists, transaction IDs; and the
-//! quarantine.
+//! quarantine. Each function gives the statement that stores its part of a poll, if there is such a part.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::{AccountDataColumns, Poll, ReceiptColumns, RoomUpdate};
-use crate::{AccountId, Error, Position, RoomNid, ids::NO_ROOM, tx::Tx};
+use crate::{
+    AccountId, Position, RoomNid,
+    ids::NO_ROOM,
+    tx::{Flight, Statement, params},
+};
 
-pub(super) async fn account_data(
-    tx: &Tx,
+/// Adds what there is to be stored.
+pub(super) fn add<'a>(
+    flight: &mut Flight<'a>,
     account_id: AccountId,
     pos: Position,
-    poll: &Poll,
-    room_nids: &HashMap<String, RoomNid>,
-) -> Result<(), Error> {
+    poll: &'a Poll,
+    room_nids: &'a HashMap<String, RoomNid>,
+) {
+    flight.add(account_data(account_id, pos, poll, room_nids));
+    flight.add(receipts(account_id, pos, poll, room_nids));
+    flight.add(presence(account_id, pos, poll));
+    flight.add(device_lists(account_id, pos, poll));
+    flight.add(transaction_ids(account_id, poll));
+    flight.add(quarantine(account_id, pos, poll));
+}
+
+fn account_data<'a>(
+    account_id: AccountId,
+    pos: Position,
+    poll: &'a Poll,
+    room_nids: &'a HashMap<String, RoomNid>,
+) -> Option<Statement<'a>> {
     let global = poll.account_data.iter().map(|data| (NO_ROOM, data));
     let of_rooms = known_rooms(poll, room_nids)
         .flat_map(|(nid, room)| room.account_data.iter().map(move |data| (nid, data)));
     let rows = AccountDataColumns::of(global.chain(of_rooms));
     if rows.nids.is_empty() {
-        return Ok(());
+        return None;
     }
-    tx.execute(
+    Some(Statement::new(
         "-- write_latest::account_data
         INSERT INTO account_data (account_id, room_nid, event_type, pos, event)
         SELECT $1, t.room_nid, t.event_type, $2, t.event
         FROM UNNEST($3::BIGINT[], $4::TEXT[], $5::BYTEA[]) AS t (room_nid, event_type, event)
         ON CONFLICT (account_id, room_nid, event_type) DO UPDATE
         SET pos = EXCLUDED.pos, event = EXCLUDED.event",
-        &[&account_id.0, &pos.0, &rows.nids, &rows.types, &rows.events],
-    )
-    .await?;
-    Ok(())
+        params![account_id.0, pos.0, rows.nids, rows.types, rows.events],
+    ))
 }
 
 /// The rooms of a poll, each with its number.
@@ -41,20 +58,19 @@ fn known_rooms<'a>(
     poll.rooms.iter().filter_map(|room| Some((*room_nids.get(&room.room_id)?, room)))
 }
 
-pub(super) async fn receipts(
-    tx: &Tx,
+fn receipts<'a>(
     account_id: AccountId,
     pos: Position,
-    poll: &Poll,
-    room_nids: &HashMap<String, RoomNid>,
-) -> Result<(), Error> {
+    poll: &'a Poll,
+    room_nids: &'a HashMap<String, RoomNid>,
+) -> Option<Statement<'a>> {
     let told = known_rooms(poll, room_nids)
         .flat_map(|(nid, room)| room.receipts.iter().map(move |receipt| (nid, receipt)));
     let rows = ReceiptColumns::of(told);
     if rows.nids.is_empty() {
-        return Ok(());
+        return None;
     }
-    tx.execute(
+    Some(Statement::new(
         "-- write_latest::receipts
         INSERT INTO receipts (
             account_id, room_nid, user_id, receipt_type, thread_id, pos, event_id, data
@@ -64,82 +80,62 @@ pub(super) async fn receipts(
             AS t (room_nid, user_id, receipt_type, thread_id, event_id, data)
         ON CONFLICT (account_id, room_nid, user_id, receipt_type, thread_id) DO UPDATE
         SET pos = EXCLUDED.pos, event_id = EXCLUDED.event_id, data = EXCLUDED.data",
-        &[
-            &account_id.0,
-            &pos.0,
-            &rows.nids,
-            &rows.users,
-            &rows.types,
-            &rows.threads,
-            &rows.event_ids,
-            &rows.data,
+        params![
+            account_id.0,
+            pos.0,
+            rows.nids,
+            rows.users,
+            rows.types,
+            rows.threads,
+            rows.event_ids,
+            rows.data,
         ],
-    )
-    .await?;
-    Ok(())
+    ))
 }
 
-pub(super) async fn presence(
-    tx: &Tx,
-    account_id: AccountId,
-    pos: Position,
-    poll: &Poll,
-) -> Result<(), Error> {
+fn presence(account_id: AccountId, pos: Position, poll: &Poll) -> Option<Statement<'_>> {
     let latest: BTreeMap<&str, _> =
         poll.presence.iter().map(|presence| (presence.user_id.as_str(), presence)).collect();
     if latest.is_empty() {
-        return Ok(());
+        return None;
     }
     let users: Vec<&str> = latest.keys().copied().collect();
     let active: Vec<Option<i64>> =
         latest.values().map(|presence| presence.last_active_ts).collect();
     let events: Vec<&[u8]> = latest.values().map(|presence| &*presence.event).collect();
-    tx.execute(
+    Some(Statement::new(
         "-- write_latest::presence
         INSERT INTO presence (account_id, user_id, pos, last_active_ts, event)
         SELECT $1, t.user_id, $2, t.last_active_ts, t.event
         FROM UNNEST($3::TEXT[], $4::BIGINT[], $5::BYTEA[]) AS t (user_id, last_active_ts, event)
         ON CONFLICT (account_id, user_id) DO UPDATE
         SET pos = EXCLUDED.pos, last_active_ts = EXCLUDED.last_active_ts, event = EXCLUDED.event",
-        &[&account_id.0, &pos.0, &users, &active, &events],
-    )
-    .await?;
-    Ok(())
+        params![account_id.0, pos.0, users, active, events],
+    ))
 }
 
-pub(super) async fn device_lists(
-    tx: &Tx,
-    account_id: AccountId,
-    pos: Position,
-    poll: &Poll,
-) -> Result<(), Error> {
+fn device_lists(account_id: AccountId, pos: Position, poll: &Poll) -> Option<Statement<'_>> {
     let mut verdicts: BTreeMap<&str, bool> = BTreeMap::new();
     verdicts.extend(poll.device_lists_left.iter().map(|user| (user.as_str(), true)));
     // A user in both lists shares a room again: to over-report is safe, to under-report is not.
     verdicts.extend(poll.device_lists_changed.iter().map(|user| (user.as_str(), false)));
     if verdicts.is_empty() {
-        return Ok(());
+        return None;
     }
     let users: Vec<&str> = verdicts.keys().copied().collect();
     let left: Vec<bool> = verdicts.values().copied().collect();
-    tx.execute(
+    Some(Statement::new(
         "-- write_latest::device_lists
         INSERT INTO device_list_changes (account_id, pos, user_id, has_left)
         SELECT $1, $2, t.user_id, t.has_left
         FROM UNNEST($3::TEXT[], $4::BOOLEAN[]) AS t (user_id, has_left)",
-        &[&account_id.0, &pos.0, &users, &left],
-    )
-    .await?;
-    Ok(())
+        params![account_id.0, pos.0, users, left],
+    ))
 }
 
 /// Upstream tells a transaction ID to the device that sent the event, and only to it: the polled one.
-pub(super) async fn transaction_ids(
-    tx: &Tx,
-    account_id: AccountId,
-    poll: &Poll,
-) -> Result<(), Error> {
-    let Some(device) = &poll.device else { return Ok(()) };
+fn transaction_ids(account_id: AccountId, poll: &Poll) -> Option<Statement<'_>> {
+    let Some(device) = &poll.device else { return None };
     let ids: BTreeMap<&str, &str> = poll
         .rooms
         .iter()
@@ -147,40 +143,31 @@ pub(super) async fn transaction_ids(
         .filter_map(|event| Some((event.event_id.as_str(), event.transaction_id.as_deref()?)))
         .collect();
     if ids.is_empty() {
-        return Ok(());
+        return None;
     }
     let event_ids: Vec<&str> = ids.keys().copied().collect();
     let transaction_ids: Vec<&str> = ids.values().copied().collect();
-    tx.execute(
+    Some(Statement::new(
         "-- write_latest::transaction_ids
         INSERT INTO transaction_ids (account_id, device_nid, event_id, transaction_id, stored_at)
         SELECT $1, $2, t.event_id, t.transaction_id, $5
         FROM UNNEST($3::TEXT[], $4::TEXT[]) AS t (event_id, transaction_id)
         ON CONFLICT (account_id, device_nid, event_id) DO NOTHING",
-        &[&account_id.0, &device.device_nid.0, &event_ids, &transaction_ids, &poll.received_at],
-    )
-    .await?;
-    Ok(())
+        params![account_id.0, device.device_nid.0, event_ids, transaction_ids, poll.received_at],
+    ))
 }
 
-pub(super) async fn quarantine(
-    tx: &Tx,
-    account_id: AccountId,
-    pos: Position,
-    poll: &Poll,
-) -> Result<(), Error> {
+fn quarantine(account_id: AccountId, pos: Position, poll: &Poll) -> Option<Statement<'_>> {
     if poll.quarantined.is_empty() {
-        return Ok(());
+        return None;
     }
     let reasons: Vec<&str> = poll.quarantined.iter().map(|(reason, _)| reason.as_str()).collect();
     let jsons: Vec<&[u8]> = poll.quarantined.iter().map(|(_, json)| &**json).collect();
-    tx.execute(
+    Some(Statement::new(
         "-- write_latest::quarantine
         INSERT INTO quarantine (account_id, pos, reason, json, stored_at)
         SELECT $1, $2, t.reason, t.json, $5
         FROM UNNEST($3::TEXT[], $4::BYTEA[]) AS t (reason, json)",
-        &[&account_id.0, &pos.0, &reasons, &jsons, &poll.received_at],
-    )
-    .await?;
-    Ok(())
+        params![account_id.0, pos.0, reasons, jsons, poll.received_at],
+    ))
 }

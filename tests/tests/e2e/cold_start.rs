@@ -107,6 +107,35 @@ async fn a111_d5_9_the_first_sync_of_a_large_account_is_streamed_in_little_memor
     );
 }
 
+#[tokio::test]
+async fn a111_the_beginning_of_a_first_sync_goes_out_before_any_room_is_read() {
+    let stage = Stage::set().await;
+    let (homeserver, proxy, alice) = (&stage.homeserver, &stage.proxy, &stage.alice);
+    // The room is not read before its members are known.
+    let gate = Gate::closed();
+    let members = json!({"chunk": [member(&alice.user_id)]});
+    homeserver.on_path(
+        "/_matrix/client/v3/rooms/%21room%3Ascripted/members",
+        Canned::bytes(200, " ").then(members.to_string()).held_by(&gate),
+    );
+    homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["hello"]));
+
+    let url = format!("{}/_matrix/client/v3/sync", proxy.url());
+    let request = reqwest::Client::builder().no_proxy().build().unwrap().get(url);
+    let reply = request.bearer_auth(&alice.access_token).send().await.unwrap();
+    let mut body = reply.bytes_stream();
+    let mut text = body.next().await.unwrap().unwrap().to_vec();
+    assert!(text.starts_with(br#"{"next_batch":"#), "{}", String::from_utf8_lossy(&text));
+    assert!(!String::from_utf8_lossy(&text).contains(ROOM));
+
+    gate.open();
+    while let Some(piece) = body.next().await {
+        text.extend(piece.unwrap());
+    }
+    let reply: Value = serde_json::from_slice(&text).unwrap();
+    assert_eq!(messages(&reply, ROOM), ["hello"]);
+}
+
 /// The initial sync of an account whose rooms have long messages in them.
 fn a_large_account(rooms: usize) -> Value {
     let mut reply = nothing_new("s1");

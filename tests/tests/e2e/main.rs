@@ -21,6 +21,7 @@ mod e2ee;
 mod ended_sessions;
 mod fidelity;
 mod first_attempt;
+mod from_memory;
 mod invites;
 mod leases;
 mod log_lines;

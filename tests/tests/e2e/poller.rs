@@ -2,6 +2,7 @@
 
 mod faults;
 mod hostile;
+mod large;
 mod positions;
 
 /// The room that most of the scripts are about.

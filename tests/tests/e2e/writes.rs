@@ -189,7 +189,9 @@ async fn a78_a_sync_waits_for_a_transaction_id_that_is_on_its_way_but_not_for_lo
     })
     .await;
     let waiting = tokio::spawn(chain.request().timeout(30_000).send());
-    homeserver.on_sync(Some("s1"), &messages_in(ROOM, "s2", &["two"]));
+    let mut comes = messages_in(ROOM, "s2", &["two"]);
+    comes["rooms"]["join"][ROOM]["timeline"]["events"][0]["sender"] = json!(alice.user_id);
+    homeserver.on_sync(Some("s1"), &comes);
     homeserver.is_polled_with("s2").await;
     gate.open();
     sending.await.unwrap().ok();

@@ -40,7 +40,8 @@ async fn clients_that_vanish_by_the_hundred_leave_nothing_behind() {
     let open = "SELECT COUNT(*) FROM pg_stat_activity
         WHERE datname = current_database() AND pid <> pg_backend_pid()";
     let open = proxy.database().count(open).await;
-    assert!(open <= 16, "{open} connections to the database");
+    // The pool's, and the one with which a process says that it lives.
+    assert!(open <= 17, "{open} connections to the database");
     chain.next().await;
 }
 

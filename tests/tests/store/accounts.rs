@@ -122,7 +122,7 @@ async fn a_removed_account_leaves_nothing_behind_and_others_alone() {
         let phone = store.device(feed.account_id, "PHONE").await.unwrap().device_nid;
         store.claim_main_poll(feed.account_id, None, phone).await.unwrap();
         store.put_token(feed.account_id, phone, user.as_bytes(), b"sealed", 1).await.unwrap();
-        store.create_session(feed.account_id, phone, b"{}", 1, 100).await.unwrap();
+        store.create_session(feed.account_id, phone, b"{}", &[], 1, 100).await.unwrap();
         store.put_transaction_id(feed.account_id, phone, "$1", "txn", 1).await.unwrap();
         let poll = Poll {
             rooms: vec![room_with("!r:x", vec![message("$1")])],

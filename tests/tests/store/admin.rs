@@ -35,7 +35,8 @@ impl Phone {
     }
 
     async fn session(&self, params: &[u8]) -> SessionId {
-        let made = self.store.create_session(self.account, self.device, params, LIVE_SINCE, 100);
+        let made =
+            self.store.create_session(self.account, self.device, params, &[], LIVE_SINCE, 100);
         made.await.unwrap().session_id
     }
 

@@ -212,7 +212,7 @@ async fn acknowledgements_at_once_purge_exactly() {
     let store = fresh.store.clone();
     let mut sessions = Vec::new();
     for number in 0..4 {
-        let made = store.create_session(account, device, b"{}", 1, 100).await.unwrap();
+        let made = store.create_session(account, device, b"{}", &[], 1, 100).await.unwrap();
         sessions.push((number, made.session_id));
     }
     store.acknowledge_v2(account, device, InboxSeq(0), 1, LIVE_SINCE).await.unwrap();
@@ -258,7 +258,7 @@ async fn a_session_born_during_a_purge_misses_nothing_it_was_promised() {
         let store = fresh.store.clone();
         tasks.spawn(async move {
             for _ in 0..20 {
-                let made = store.create_session(account, device, b"{}", 1, 100).await.unwrap();
+                let made = store.create_session(account, device, b"{}", &[], 1, 100).await.unwrap();
                 everything_since_birth_is_there(&store, account, device, made).await;
                 // Gone through everything, it holds nothing back from the others.
                 store
@@ -291,7 +291,7 @@ async fn a_device_is_removed_in_the_middle_of_everything() {
     for round in 0..25 {
         let device = fresh.store.device(account, &format!("D{round}")).await.unwrap().device_nid;
         let sessions = futures_util::future::join_all(
-            (0..3).map(|_| fresh.store.create_session(account, device, b"{}", 1, 100)),
+            (0..3).map(|_| fresh.store.create_session(account, device, b"{}", &[], 1, 100)),
         )
         .await;
         let mut tasks = JoinSet::new();

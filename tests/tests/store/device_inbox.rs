@@ -30,8 +30,11 @@ impl Phone {
     }
 
     async fn session(&self, now: i64) -> SessionId {
-        let made =
-            self.store.create_session(self.account, self.device, b"{}", now, 100).await.unwrap();
+        let made = self
+            .store
+            .create_session(self.account, self.device, b"{}", &[], now, 100)
+            .await
+            .unwrap();
         made.session_id
     }
 
@@ -169,7 +172,7 @@ async fn a_device_that_is_gone_has_acknowledged_what_it_says() {
 async fn another_devices_sessions_do_not_hold() {
     let phone = Phone::with_ten_messages().await;
     let laptop = phone.store.device(phone.account, "LAPTOP").await.unwrap().device_nid;
-    phone.store.create_session(phone.account, laptop, b"{}", LIVE_SINCE, 100).await.unwrap();
+    phone.store.create_session(phone.account, laptop, b"{}", &[], LIVE_SINCE, 100).await.unwrap();
     phone.v2_acknowledges(10).await;
     assert_eq!(phone.oldest_held().await, None);
 }
@@ -178,7 +181,7 @@ async fn another_devices_sessions_do_not_hold() {
 async fn a_new_session_begins_with_the_oldest_still_held() {
     let phone = Phone::with_ten_messages().await;
     let made = async || {
-        phone.store.create_session(phone.account, phone.device, b"{}", 1, 100).await.unwrap()
+        phone.store.create_session(phone.account, phone.device, b"{}", &[], 1, 100).await.unwrap()
     };
     assert_eq!(made().await.inbox_acked, InboxSeq(0));
     phone.v2_acknowledges(6).await;

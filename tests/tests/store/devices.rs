@@ -76,7 +76,7 @@ async fn a_removed_device_leaves_nothing_behind() {
     let laptop = store.device(account, "LAPTOP").await.unwrap().device_nid;
     store.claim_main_poll(account, None, phone).await.unwrap();
     store.put_token(account, phone, b"hash", b"sealed", 1).await.unwrap();
-    store.create_session(account, phone, b"{}", 1, 100).await.unwrap();
+    store.create_session(account, phone, b"{}", &[], 1, 100).await.unwrap();
     let mut sent = message("$sent");
     sent.transaction_id = Some("txn".to_owned());
     let poll = Poll {

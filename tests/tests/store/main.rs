@@ -15,6 +15,8 @@ mod concurrency;
 mod database;
 mod device_inbox;
 mod devices;
+mod flights;
+mod in_batches;
 mod ingest;
 mod latest_values;
 mod members;

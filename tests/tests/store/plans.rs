@@ -44,6 +44,7 @@ const LISTS: &[(&str, &str)] = &[
     ("room_heads::rooms_in", "account_rooms"),
     ("room_heads::changed_rooms", "account_rooms"),
     ("room_lists::room_list", "account_rooms"),
+    ("room_outlines::room_outlines", "account_rooms"),
     ("admin::session_statuses", "sessions"),
 ];
 

@@ -1,5 +1,7 @@
 //! Where the rooms of an account stand, and which of them a stretch of the stream mentioned.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use store::{AccountId, Position, RoomNid, RoomUpdate, Section, Summary};
 
@@ -260,8 +262,57 @@ async fn rooms_left_after_a_position_and_those_of_which_nobody_knows_when() {
         )
         .await
         .unwrap();
-    let heads = store.rooms_left_after(feed.account_id, pos).await.unwrap();
+    let outlines = store.rooms_left_after(feed.account_id, pos).await.unwrap();
+    let heads = store.rooms_of(feed.account_id, &outlines).await.unwrap();
     let mut ids: Vec<&str> = heads.iter().map(|head| head.room_id.as_str()).collect();
     ids.sort_unstable();
     assert_eq!(ids, ["!after:x", "!unknown:x"]);
+}
+
+#[tokio::test]
+async fn outlines_are_of_one_moment_and_the_rooms_are_told_by_them() {
+    let store = fresh_store().await;
+    let mut feed = Feed::of(&store, "@alice:x").await;
+    let in_section = |room_id, section| RoomUpdate { section, ..room(room_id) };
+    let stripped = Some(Bytes::from_static(br#"{"events":[1]}"#));
+    let invite = |room_id| RoomUpdate {
+        stripped_state: stripped.clone(),
+        ..in_section(room_id, Section::Invite)
+    };
+    let first = feed
+        .rooms(vec![
+            room("!left:x"),
+            room("!gap:x"),
+            invite("!answered:x"),
+            invite("!open:x"),
+            in_section("!gone:x", Section::Leave),
+        ])
+        .await;
+    let outlines = store.room_outlines(feed.account_id, &ALL).await.unwrap();
+    assert!(outlines.is_sorted_by_key(|room| room.room_nid));
+    let joined = store.room_outlines(feed.account_id, &[Section::Join]).await.unwrap();
+    assert_eq!(joined.len(), 2);
+    assert!(joined.iter().all(|room| room.section == Section::Join && room.segment_pos == first));
+    assert_eq!(store.room_outlines(feed.account_id, &[Section::Knock]).await.unwrap(), []);
+
+    let gap = RoomUpdate { limited: true, ..room_with("!gap:x", vec![message("$1")]) };
+    feed.rooms(vec![in_section("!left:x", Section::Leave), gap, room("!answered:x")]).await;
+    let heads = store.rooms_of(feed.account_id, &outlines).await.unwrap();
+    assert!(heads.is_sorted_by_key(|head| head.room_nid));
+    let told: BTreeMap<&str, _> = heads
+        .iter()
+        .map(|head| (head.room_id.as_str(), (head.section, head.segment_pos)))
+        .collect();
+    let expected = [
+        ("!gap:x", (Section::Join, first)),
+        ("!gone:x", (Section::Leave, first)),
+        ("!left:x", (Section::Join, first)),
+        // What the answered one said is not known any more.
+        ("!open:x", (Section::Invite, first)),
+    ];
+    assert_eq!(told, BTreeMap::from(expected));
+    let open = heads.iter().find(|head| head.room_id == "!open:x").unwrap();
+    assert_eq!(open.stripped_state, stripped);
+    let now = store.room_outlines(feed.account_id, &[Section::Join]).await.unwrap();
+    assert!(now.iter().any(|room| room.segment_pos > first), "the gap is a cut by now");
 }

@@ -21,7 +21,7 @@ impl Kept {
     async fn on(store: Store) -> Self {
         let account = store.account("@alice:x").await.unwrap().account_id;
         let device = store.device(account, "PHONE").await.unwrap().device_nid;
-        let made = store.create_session(account, device, b"{}", 1, 100).await.unwrap();
+        let made = store.create_session(account, device, b"{}", &[], 1, 100).await.unwrap();
         let keep = Keep { turns: KEEP, bytes: i64::MAX };
         Self { store, account, session: made.session_id, keep }
     }
@@ -64,6 +64,26 @@ async fn roundtrip_session_sets() {
     assert!(kept.of(&[]).await.is_empty());
     let other = Kept::on(kept.store.clone()).await;
     assert!(other.of(&["a"]).await.is_empty(), "another session's");
+}
+
+#[tokio::test]
+async fn a_session_is_made_with_the_sets_of_its_first_token() {
+    let kept = Kept::on(fresh_store().await).await;
+    let device = kept.store.device(kept.account, "PHONE").await.unwrap().device_nid;
+    let set = |purpose, id: &'static str| NewSet {
+        set_id: id.as_bytes(),
+        purpose,
+        content: id.as_bytes(),
+    };
+    let sets = [set(TOLD, "a"), set(PAGES, "b"), set(TOLD, "a")];
+    let made = kept.store.create_session(kept.account, device, b"{}", &sets, 2, 100).await.unwrap();
+    let new = Kept { session: made.session_id, ..kept };
+    assert_eq!(new.of(&["a", "b", "c"]).await, ["a", "b"]);
+    // They are of its first turn: each later one brings others.
+    for id in ["c", "d", "e"] {
+        assert!(new.token(&[(TOLD, id)], &[]).await);
+    }
+    assert_eq!(new.of(&["a", "b", "c", "d", "e"]).await, ["b", "c", "d", "e"]);
 }
 
 #[tokio::test]

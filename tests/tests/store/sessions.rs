@@ -21,7 +21,7 @@ async fn phone(store: &Store) -> (AccountId, DeviceNid) {
 
 async fn session(store: &Store) -> (AccountId, DeviceNid, NewSession) {
     let (account, device) = phone(store).await;
-    let made = store.create_session(account, device, b"first", 100, 100).await.unwrap();
+    let made = store.create_session(account, device, b"first", &[], 100, 100).await.unwrap();
     (account, device, made)
 }
 
@@ -33,7 +33,7 @@ async fn roundtrip_session() {
     let found = store.session(account, device, made.session_id, 1, 100).await.unwrap().unwrap();
     assert_eq!((found.session_id, found.device_nid), (made.session_id, device));
     assert_eq!((found.inbox_acked, &found.params[..]), (InboxSeq(0), &b"first"[..]));
-    let again = store.create_session(account, device, b"first", 100, 100).await.unwrap();
+    let again = store.create_session(account, device, b"first", &[], 100, 100).await.unwrap();
     assert_ne!(again.session_id, made.session_id);
 }
 
@@ -191,14 +191,14 @@ async fn acknowledging_never_moves_back() {
 async fn a_session_of_a_device_that_is_gone_cannot_be_made() {
     let store = fresh_store().await;
     let (account, _) = phone(&store).await;
-    assert!(store.create_session(account, DeviceNid(42), b"{}", 1, 100).await.is_err());
+    assert!(store.create_session(account, DeviceNid(42), b"{}", &[], 1, 100).await.is_err());
 }
 
 #[tokio::test]
 async fn expired_sessions_go_and_let_go_what_they_alone_held() {
     let store = fresh_store().await;
     let (account, device, old) = session(&store).await;
-    let young = store.create_session(account, device, b"first", 200, 100).await.unwrap();
+    let young = store.create_session(account, device, b"first", &[], 200, 100).await.unwrap();
     store
         .ingest_light(account, &light(None, "s1", to_device(device, &[r#"{"n":1}"#])))
         .await
@@ -227,11 +227,11 @@ async fn it_is_known_when_a_session_was_used_and_whether_it_was_the_last_of_its_
     };
     assert_eq!(latest(&one).await, (100, true));
     let tablet = store.device(account, "TABLET").await.unwrap().device_nid;
-    store.create_session(account, tablet, b"first", 900, 100).await.unwrap();
+    store.create_session(account, tablet, b"first", &[], 900, 100).await.unwrap();
     assert_eq!(latest(&one).await, (100, true), "another device's session does not count");
 
     // In the same millisecond.
-    let two = store.create_session(account, device, b"first", 100, 100).await.unwrap();
+    let two = store.create_session(account, device, b"first", &[], 100, 100).await.unwrap();
     assert_eq!(latest(&one).await, (100, false));
     assert_eq!(latest(&two).await, (100, true));
     store.touch_session(account, one.session_id, 101).await.unwrap();
@@ -245,9 +245,11 @@ async fn of_too_many_sessions_the_least_recently_used_go() {
     let store = &fresh.store;
     let (account, device) = phone(store).await;
     let tablet = store.device(account, "TABLET").await.unwrap().device_nid;
-    let elsewhere = store.create_session(account, tablet, b"{}", 1, 3).await.unwrap().session_id;
-    let make =
-        async |now| store.create_session(account, device, b"{}", now, 3).await.unwrap().session_id;
+    let elsewhere =
+        store.create_session(account, tablet, b"{}", &[], 1, 3).await.unwrap().session_id;
+    let make = async |now| {
+        store.create_session(account, device, b"{}", &[], now, 3).await.unwrap().session_id
+    };
     let is_there = async |session| {
         let found = store.session(account, device, session, 1, 0).await.unwrap();
         found.is_some()
@@ -270,7 +272,7 @@ async fn of_too_many_sessions_the_least_recently_used_go() {
     assert!(!is_there(two).await);
     // With a limit of one, or of less than that, the new one is the only one.
     for most in [1, 0] {
-        let only = store.create_session(account, device, b"{}", 104, most).await.unwrap();
+        let only = store.create_session(account, device, b"{}", &[], 104, most).await.unwrap();
         assert!(is_there(only.session_id).await);
         let of_phone = format!("SELECT COUNT(*) FROM sessions WHERE device_nid = {}", device.0);
         assert_eq!(fresh.count(&of_phone).await, 1);
@@ -284,7 +286,7 @@ async fn a_session_that_makes_way_holds_nothing_any_more() {
     let (account, device, abandoned) = session(&store).await;
     let messages = to_device(device, &[r#"{"n":1}"#, r#"{"n":2}"#, r#"{"n":3}"#]);
     store.ingest_light(account, &light(None, "s1", messages)).await.unwrap();
-    let live = store.create_session(account, device, b"{}", 200, 2).await.unwrap();
+    let live = store.create_session(account, device, b"{}", &[], 200, 2).await.unwrap();
     let acknowledge = async |made: NewSession, seq| {
         let seq = InboxSeq(seq);
         store.acknowledge_session(account, device, made.session_id, seq, 0).await.unwrap();
@@ -292,7 +294,7 @@ async fn a_session_that_makes_way_holds_nothing_any_more() {
     };
     assert_eq!(acknowledge(live, 3).await, 3);
 
-    let new = store.create_session(account, device, b"{}", 300, 2).await.unwrap();
+    let new = store.create_session(account, device, b"{}", &[], 300, 2).await.unwrap();
 
     let gone = store.session(account, device, abandoned.session_id, 1, 0).await.unwrap();
     assert!(gone.is_none());
@@ -316,7 +318,8 @@ async fn sessions_come_and_go_at_once_without_a_deadlock() {
         tasks.spawn(async move {
             for round in 0..25_i64 {
                 let now = 100 * round + task;
-                let made = store.create_session(account, device, b"{}", now, MOST).await.unwrap();
+                let made =
+                    store.create_session(account, device, b"{}", &[], now, MOST).await.unwrap();
                 let session = made.session_id;
                 let set = store::NewSet { set_id: b"set", purpose: 0, content: b"rooms" };
                 store.put_session_sets(account, session, &[set], &[], THREE).await.unwrap();

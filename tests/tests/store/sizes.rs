@@ -46,6 +46,7 @@ async fn what_happens_is_told() {
             [
                 Observation::RoomIds { found: 0, missing: 1 },
                 Observation::Connection { got: true, .. },
+                Observation::RoundTrip,
                 Observation::Statement { failed: false, .. },
             ]
         ),

@@ -84,13 +84,13 @@ impl Followed {
     }
 
     /// The rooms as of now. The user may have left those that are in `told`; any other is refused then.
-    pub(super) fn rooms(
+    pub(super) async fn rooms(
         &self,
         view: &View<'_>,
         told: &BTreeSet<RoomNid>,
     ) -> Result<BTreeSet<RoomNid>, Error> {
         if self.is_room_list() {
-            return Ok(view.active().iter().copied().collect());
+            return Ok(view.active().await.iter().copied().collect());
         }
         let number = |room_id: &str| {
             let known = view.rooms.even_left(room_id)?;
@@ -113,7 +113,7 @@ impl Followed {
         }
         let heads: Vec<RoomHead> = if self.is_room_list() {
             let rooms: Vec<RoomNid> = rooms.iter().copied().collect();
-            view.store().room_heads(view.account().account_id, &rooms).await?
+            view.heads(&rooms).await?
         } else {
             let named = self.named().into_iter().map(|room_id| view.rooms.even_left(room_id));
             let heads: Vec<&RoomHead> = named.collect::<Result<_, _>>()?;

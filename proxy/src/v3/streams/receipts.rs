@@ -104,7 +104,7 @@ impl InRooms {
             None => (Position(0), BTreeSet::new()),
         };
         // A room that the user has left has no receipts, and is not in the next place.
-        let followed = self.0.rooms(view, &told)?;
+        let followed = self.0.rooms(view, &told).await?;
         let joined = self.0.joined(view, &followed).await?;
         let wanted: Vec<(RoomNid, Position)> = joined
             .iter()

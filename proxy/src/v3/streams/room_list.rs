@@ -108,8 +108,19 @@ impl Subscription for Params {
         view: &'a View<'a>,
         place: Option<&'a [u8]>,
     ) -> BoxFuture<'a, Result<Option<Answer>, Error>> {
-        answer(self, view, place.and_then(Place::decode)).boxed()
+        async move {
+            let answer = answer(self, view, place.and_then(Place::decode)).await;
+            // Whoever follows it waits no longer, whatever became of it.
+            view.set_active(Vec::new());
+            answer
+        }
+        .boxed()
     }
+}
+
+/// Says which rooms are followed from this reply on: as soon as that is known, and the rooms' heads are at hand.
+fn follows(view: &View<'_>, params: &Params, list: &List<'_>, told: &Told) {
+    view.set_active(if params.spaces.is_empty() { told.active().collect() } else { list.rooms() });
 }
 
 async fn answer(
@@ -173,11 +184,7 @@ fn conclude(
     mut reached: Place,
     outcome: Outcome,
 ) -> Option<Answer> {
-    view.set_active(if params.spaces.is_empty() {
-        outcome.told.active().collect()
-    } else {
-        list.rooms()
-    });
+    follows(view, params, list, &outcome.told);
     let told =
         (!outcome.told.is_empty()).then(|| NewRoomSet::new(Purpose::Told, outcome.told.encode()));
     reached.told = told.as_ref().map(|set| set.id);

@@ -34,7 +34,11 @@ pub(crate) async fn measure(options: &Options) -> Vec<Row> {
         let row = match number {
             1 => initial::measure(&sides, options).await,
             3 => idle::measure(&sides, options).await,
-            4 => delivery::measure(&sides, options).await,
+            4 => {
+                // Each is polled for at every event, which is no part of a delivery to somebody else.
+                sides.log_devices_out().await;
+                delivery::measure(&sides, options).await
+            }
             _ => first_reply::measure(&sides, options).await,
         };
         // The table comes at the end, which is minutes away.

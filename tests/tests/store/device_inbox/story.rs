@@ -159,7 +159,8 @@ impl Story {
 
     async fn session_is_born(&mut self) {
         let most = i64::try_from(MOST).unwrap();
-        let made = self.store.create_session(self.account, self.devices[0], b"{}", self.now, most);
+        let made =
+            self.store.create_session(self.account, self.devices[0], b"{}", &[], self.now, most);
         let made = made.await.unwrap();
         let mut sessions: Vec<Listener> =
             self.listeners.iter().filter(|it| it.session.is_some()).cloned().collect();
@@ -318,7 +319,7 @@ impl Story {
         let far = self.now + 1_000_000;
         let thief = self
             .store
-            .create_session(self.account, self.devices[0], b"{}", far, 100)
+            .create_session(self.account, self.devices[0], b"{}", &[], far, 100)
             .await
             .unwrap();
         let all = InboxSeq(self.arrived);

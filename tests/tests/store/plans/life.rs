@@ -44,9 +44,9 @@ pub(super) const HOT: &[&str] = &[
     "history::state_changes",
     "history::timelines",
     "history::updates",
-    "ingest::ingest",
-    "ingest::insert_poll",
-    "write_device::write_device",
+    "ingest::ingest_light",
+    "ingest::lock",
+    "ingest::move_on",
     "latest_values::device_list_changes",
     "latest_values::global_account_data",
     "latest_values::presence",
@@ -61,6 +61,7 @@ pub(super) const HOT: &[&str] = &[
     "redactions::create",
     "redactions::finish_redaction_scan",
     "redactions::insert",
+    "redactions::known",
     "redactions::prune",
     "redactions::redaction_scans",
     "redactions::remove_copies",
@@ -86,6 +87,9 @@ pub(super) const HOT: &[&str] = &[
     "room_lists::direct",
     "room_lists::room_list",
     "room_lists::room_list_changes",
+    "room_outlines::room_outlines",
+    "room_outlines::rooms_left_after",
+    "room_outlines::rooms_of",
     "rooms::intern_rooms",
     "rooms::room_nids",
     "selected_state::selected_states",
@@ -93,6 +97,7 @@ pub(super) const HOT: &[&str] = &[
     "sessions::lock",
     "sessions::put_session_params",
     "session_sets::put_session_sets",
+    "session_sets::put_session_sets (forgets)",
     "session_sets::session_sets",
     "sessions::session",
     "state::members_at",
@@ -288,6 +293,8 @@ async fn reads_rooms(feed: &Feed, device: DeviceNid, rooms: &[RoomNid], pos: Pos
     store.next_batch_at(account, pos).await.unwrap();
     store.event_ids_after(account, before).await.unwrap();
     store.rooms_left_after(account, before).await.unwrap();
+    let outlines = store.room_outlines(account, &[Section::Join, Section::Invite]).await.unwrap();
+    store.rooms_of(account, &outlines[..SOME]).await.unwrap();
 }
 
 /// What a list asks about all rooms at once, and about those that changed.
@@ -334,7 +341,8 @@ async fn is_looked_at(feed: &Feed) {
 
 async fn lives_in_sessions(feed: &Feed, device: DeviceNid, round: usize) {
     let (store, account) = (&feed.store, feed.account_id);
-    let session = store.create_session(account, device, b"{}", 1, 100).await.unwrap().session_id;
+    let session =
+        store.create_session(account, device, b"{}", &[], 1, 100).await.unwrap().session_id;
     let params = round.to_string();
     let keep = Keep { turns: 32, bytes: 1 << 20 };
     store.put_session_params(account, session, 1, params.as_bytes(), keep).await.unwrap();

@@ -124,8 +124,8 @@ impl Answers {
         self.add(name("device lists"), lists);
         self.add(name("token"), store.next_batch_at(account_id, since).await.unwrap());
         let mut left: Vec<_> = Vec::new();
-        for head in store.rooms_left_after(account_id, since).await.unwrap() {
-            left.push(head.room_id);
+        for room in store.rooms_left_after(account_id, since).await.unwrap() {
+            left.push(room.room_nid);
         }
         self.add(name("left"), left);
         for head in heads {

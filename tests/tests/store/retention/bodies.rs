@@ -158,8 +158,11 @@ async fn a_body_that_comes_back_is_pruned_as_before() {
 async fn nobody_who_stores_an_event_loses_it_to_a_sweep() {
     const FEEDERS: u64 = 3;
     const SWEEPS: i64 = 15;
+    /// Polls of each account beside a sweep: so few that not every event is told again between two.
+    const POLLS: u64 = 40;
     let fresh = Fresh::database().await;
     let ended = Arc::new(AtomicBool::new(false));
+    let allowed = Arc::new(AtomicU64::new(0));
     let mut feeders = Vec::new();
     let mut counters = Vec::new();
     for seed in 0..FEEDERS {
@@ -167,10 +170,15 @@ async fn nobody_who_stores_an_event_loses_it_to_a_sweep() {
         in_use(&feed).await;
         let (ended, stored) = (Arc::clone(&ended), Arc::new(AtomicU64::new(0)));
         counters.push(Arc::clone(&stored));
+        let allowed = Arc::clone(&allowed);
         feeders.push(tokio::spawn(async move {
             let mut random = Random::seeded(seed);
             let mut number = 0;
             while !ended.load(Ordering::Acquire) {
+                if number >= allowed.load(Ordering::Acquire) {
+                    tokio::task::yield_now().await;
+                    continue;
+                }
                 number += 1;
                 let timeline = (0..2).map(|_| some_event(&mut random)).collect();
                 let rooms = vec![room_with(ROOM, timeline)];
@@ -184,12 +192,14 @@ async fn nobody_who_stores_an_event_loses_it_to_a_sweep() {
     let (mut removed, mut now) = (0, 0);
     for _ in 0..SWEEPS {
         now += 7 * HOUR;
+        allowed.fetch_add(POLLS, Ordering::AcqRel);
         round(&fresh.store, horizon(now, now, 1), pace).await;
         let sweep = BodySweep { now, oldest: 0, window: 64, pace };
         removed += fresh.store.sweep_bodies(sweep).await.unwrap().removed;
         // A mark stands for longer than any transaction: those that began before it end before the next sweep begins.
         let marks: Vec<u64> =
             counters.iter().map(|stored| stored.load(Ordering::Acquire)).collect();
+        allowed.fetch_add(2, Ordering::AcqRel);
         for (stored, mark) in counters.iter().zip(marks) {
             while stored.load(Ordering::Acquire) < mark + 2 {
                 tokio::task::yield_now().await;

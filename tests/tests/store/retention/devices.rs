@@ -61,7 +61,7 @@ async fn a_live_session_holds_its_messages_however_old_they_are() {
     let alice = alice().await;
     let store = &alice.fresh.store;
     let account = alice.feed.account_id;
-    store.create_session(account, alice.phone, b"{}", 15 * DAY, 9).await.unwrap();
+    store.create_session(account, alice.phone, b"{}", &[], 15 * DAY, 9).await.unwrap();
     round(store, horizon(20 * DAY, 12 * DAY, 3), PACE).await;
     assert_eq!(alice.waiting().await, 10);
     // It expires, and now v2 is the one that holds them.
@@ -103,7 +103,8 @@ async fn a_device_goes_when_it_has_been_without_a_token_for_long() {
     assert_eq!(round(store, at(30 * DAY), PACE).await.devices, [tablet]);
     store.remove_tokens_of(alice.phone).await.unwrap();
     assert!(round(store, at(31 * DAY), PACE).await.devices.is_empty());
-    let session = store.create_session(account, alice.phone, b"{}", 40 * DAY, 9).await.unwrap();
+    let session =
+        store.create_session(account, alice.phone, b"{}", &[], 40 * DAY, 9).await.unwrap();
     assert!(round(store, at(41 * DAY), PACE).await.devices.is_empty(), "{session:?} is live");
     let known = store.known_devices(&[alice.phone, tablet]).await.unwrap();
     assert!(known.contains(&alice.phone) && known.len() == 1);

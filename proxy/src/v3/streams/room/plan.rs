@@ -50,7 +50,7 @@ impl Plan {
             Some(place) => (view.retained(place.pos)?, place.told.rooms(view.sets)?),
             None => (view.now, BTreeSet::new()),
         };
-        let followed = asked.followed.rooms(view, &told_before)?;
+        let followed = asked.followed.rooms(view, &told_before).await?;
         // A client that names rooms has dropped those that it names no more. Those that left the active set have
         // perhaps been left by the user.
         let listened = if asked.followed.is_room_list() {
@@ -58,7 +58,7 @@ impl Plan {
         } else {
             told_before.intersection(&followed).copied().collect()
         };
-        let changes = changes(view, since, &listened).await?;
+        let changes = view.changes_of(since, &listened).await?;
         let covered = place.is_some_and(|place| place.measure.covers(&now_asked));
 
         let mut rooms = Vec::new();
@@ -104,20 +104,6 @@ impl Plan {
         };
         Ok(Self { rooms, told, measure })
     }
-}
-
-/// What changed in these rooms.
-async fn changes(
-    view: &View<'_>,
-    since: Position,
-    rooms: &BTreeSet<RoomNid>,
-) -> Result<Vec<RoomChange>, Error> {
-    if rooms.is_empty() || since >= view.now {
-        return Ok(Vec::new());
-    }
-    let rooms: Vec<RoomNid> = rooms.iter().copied().collect();
-    let account_id = view.account().account_id;
-    Ok(view.store().room_changes(account_id, since, view.now, Some(&rooms)).await?)
 }
 
 fn whole(head: RoomHead) -> Planned {

@@ -123,6 +123,7 @@ impl Reply<'_> {
             receipts: true,
             look_back: self.look_back,
             ignored: &self.ignored,
+            tail: None,
         };
         let wanted = chunk.iter().map(|room| room.wanted.clone()).collect();
         let (state, requester) = (self.view.state, self.view.requester);

@@ -90,3 +90,6 @@ fn typing(room: &RoomView) -> Option<&[u8]> {
     };
     news.then_some(typing)
 }
+
+#[cfg(test)]
+mod micro;

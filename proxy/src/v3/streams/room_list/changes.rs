@@ -97,6 +97,7 @@ impl Since<'_> {
         for room in page.iter().chain(&entering) {
             self.told.put(*room, As::Active);
         }
+        super::follows(self.view, self.params, self.list, &self.told);
         let notifying = self.notifying().await?;
 
         let index = self.list.index;
@@ -360,8 +361,10 @@ pub(super) async fn changes(
     if since >= view.now || only.is_some_and(<[_]>::is_empty) {
         return Ok(HashMap::new());
     }
-    let account_id = view.account().account_id;
-    let changes = view.store().room_changes(account_id, since, view.now, only).await?;
+    let changes = match only {
+        None => view.changes(since).await?,
+        Some(rooms) => view.changes_of(since, &rooms.iter().copied().collect()).await?,
+    };
     Ok(changes.into_iter().map(|change| (change.room.head.room_nid, change)).collect())
 }
 

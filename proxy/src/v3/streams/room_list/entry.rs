@@ -5,11 +5,13 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use store::{Position, RoomHead, RoomNid, Section, StateEvent};
+use bytes::Bytes;
+use futures_util::future::try_join_all;
+use store::{Place, Position, RoomHead, RoomNid, Section, StateEvent};
 
 use super::{
     params::Params,
-    state::{self, States},
+    state::{self, Members, States},
     wanted::{How, News, Occasion, Wanted},
 };
 use crate::{
@@ -20,7 +22,7 @@ use crate::{
     v3::view::View,
     views::{
         self, Extent, LookBack, TimelineView,
-        facts::{self, Avatars, RoomFacts},
+        facts::{self, Avatars, Draft, RoomFacts},
         load_timelines,
     },
 };
@@ -68,16 +70,19 @@ pub(super) async fn load(
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
-    let (mut timelines, mut states, tagged) = tokio::try_join!(
+    let (mut timelines, mut states, tagged, tags) = tokio::try_join!(
         timelines(view, &wanted),
         state::load(view, params, &wanted),
-        tagged(view, &wanted)
+        tagged(view, &wanted),
+        tags(view, &wanted)
     )?;
     wanted.retain(|room| {
         let timeline = timelines.get(&room.head.room_nid);
         has_news(room, timeline, &states, &tagged)
     });
-    let mut facts = facts_of(view, &wanted, &states).await?;
+    let mut members = Members::default();
+    let speaking = params.lazy_load_members.then_some(&timelines);
+    let mut facts = facts_of(view, &wanted, &states, tags, speaking, &mut members).await?;
     let mut entries: Vec<Entry> = wanted
         .into_iter()
         .map(|room| {
@@ -108,7 +113,7 @@ pub(super) async fn load(
         })
         .collect();
     if params.lazy_load_members {
-        state::add_members(view, &mut entries).await?;
+        state::add_members(view, &mut entries, &mut members).await?;
     }
     Ok(entries)
 }
@@ -229,6 +234,7 @@ async fn timelines(
             receipts: false,
             look_back: &look_back,
             ignored: &ignored,
+            tail: None,
         };
         let found = load_timelines(view.state, view.requester, &stretches, &wishes, at).await?;
         timelines.extend(found);
@@ -296,26 +302,53 @@ pub(super) async fn tagged_after(
     Ok(tagged.map(|(nid, _)| nid).collect())
 }
 
-/// What the list shows of the rooms, each as of its moment; of those whose name and heroes are not told, the tags alone.
+/// The tags of rooms.
+async fn tags(view: &View<'_>, rooms: &[Wanted]) -> Result<HashMap<RoomNid, Bytes>, Error> {
+    let rooms: Vec<RoomNid> = rooms.iter().map(|room| room.head.room_nid).collect();
+    facts::tags(view.store(), view.account(), &rooms).await
+}
+
+/// What the list shows of the rooms, each as of its moment; of those whose name and heroes are not told, the tags alone. Whoever
+/// speaks in the timelines that are `speaking` is looked up on the way.
 async fn facts_of(
     view: &View<'_>,
     rooms: &[Wanted],
     states: &States,
+    mut tags: HashMap<RoomNid, Bytes>,
+    speaking: Option<&HashMap<RoomNid, TimelineView>>,
+    members: &mut Members,
 ) -> Result<HashMap<RoomNid, RoomFacts>, Error> {
-    let mut groups: BTreeMap<Position, Vec<&RoomHead>> = BTreeMap::new();
-    let mut tagged = Vec::new();
+    let (store, account) = (view.store(), view.account());
+    let mut whole: BTreeMap<Position, Vec<&RoomHead>> = BTreeMap::new();
+    let mut renamed: BTreeMap<Position, Vec<&RoomHead>> = BTreeMap::new();
     for room in rooms {
-        if states.names(room) || room.tells_all_state() {
-            groups.entry(room.at(view.now)).or_default().push(&room.head);
-        } else {
-            tagged.push(room.head.room_nid);
+        let is_read = room.has_events() || room.head.stripped_state.is_some();
+        if room.tells_all_state() && is_read {
+            whole.entry(room.at(view.now)).or_default().push(&room.head);
+        } else if states.names(room) {
+            renamed.entry(room.at(view.now)).or_default().push(&room.head);
         }
     }
-    let tags = facts::tags(view.store(), view.account(), &tagged).await?;
-    let with_tags = |(nid, tags)| (nid, RoomFacts { tags: Some(tags), ..RoomFacts::default() });
-    let mut all: HashMap<RoomNid, RoomFacts> = tags.into_iter().map(with_tags).collect();
-    for (at, heads) in groups {
-        all.extend(facts::load(view.store(), view.account(), &heads, at, Avatars::Wanted).await?);
+    let drafts: Vec<Draft> =
+        whole.iter().map(|(at, heads)| Draft::of(account, heads, *at, states.naming())).collect();
+    let mut wanted: Vec<(RoomNid, Place, String)> = drafts.iter().flat_map(Draft::heroes).collect();
+    for room in rooms {
+        let timeline = speaking.and_then(|timelines| timelines.get(&room.head.room_nid));
+        let (nid, place) = (room.head.room_nid, Place::after(room.at(view.now)));
+        let users = timeline.into_iter().flat_map(state::speakers);
+        wanted.extend(users.map(|user_id| (nid, place, user_id.to_owned())));
+    }
+    let first = drafts.iter().map(|draft| draft.first_members(store, account));
+    let others =
+        renamed.iter().map(|(at, heads)| facts::load(store, account, heads, *at, Avatars::Wanted));
+    let ((), first, others) =
+        tokio::try_join!(members.look_up(view, wanted), try_join_all(first), try_join_all(others))?;
+    let mut all: HashMap<RoomNid, RoomFacts> = others.into_iter().flatten().collect();
+    for (draft, first) in drafts.into_iter().zip(first) {
+        all.extend(draft.finish(members.found(), first, &mut tags));
+    }
+    for (nid, tags) in tags {
+        all.entry(nid).or_insert_with(|| RoomFacts { tags: Some(tags), ..RoomFacts::default() });
     }
     Ok(all)
 }

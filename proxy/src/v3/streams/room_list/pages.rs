@@ -53,6 +53,7 @@ pub(super) async fn first(
     }
     let how = page.iter().map(|nid| (*nid, How::Whole { at: view.now })).collect();
     let heads = heads(view, &page).await?;
+    super::follows(view, params, list, &told);
     let rooms = entry::load(view, params, list.index, wanted(how, &heads)).await?;
     Ok(outcome(rooms, list.count(), token, told))
 }
@@ -149,10 +150,7 @@ pub(super) async fn heads(
     view: &View<'_>,
     rooms: &[RoomNid],
 ) -> Result<HashMap<RoomNid, RoomHead>, Error> {
-    if rooms.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let heads = view.store().room_heads(view.account().account_id, rooms).await?;
+    let heads = view.heads(rooms).await?;
     Ok(heads.into_iter().map(|head| (head.room_nid, head)).collect())
 }
 

@@ -67,6 +67,13 @@ impl Sides {
         Self { synapse, proxy, statements, town, first_poll, _postgres: postgres }
     }
 
+    /// Ends the sessions of the warm account's other devices, through the proxy, which polls for them no longer.
+    pub(crate) async fn log_devices_out(&self) {
+        for device in &self.town.devices {
+            device.at(&self.proxy.url()).logout().await.ok();
+        }
+    }
+
     /// The URL of one of them.
     pub(crate) fn url(&self, side: Side) -> String {
         match side {
