@@ -15,6 +15,7 @@
 )]
 
 pub mod authority;
+pub mod bench;
 pub mod chain;
 pub mod client;
 pub mod collector;

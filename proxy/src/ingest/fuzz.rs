@@ -13,7 +13,7 @@ use crate::{
     views::EventFields,
 };
 
-const ASKED: Asked<'_> = Asked {
+pub(super) const ASKED: Asked<'_> = Asked {
     user_id: "@me:x",
     device_nid: DeviceNid(1),
     since: None,

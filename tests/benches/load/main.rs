@@ -11,9 +11,9 @@
 mod options;
 mod report;
 
-use std::io::Write;
 use std::process::ExitCode;
 
+use tests::bench::{run, say};
 use tests::load::step::Step;
 use tests::load::world::World;
 use tests::paths;
@@ -26,15 +26,7 @@ const FIRST_RATE: f64 = 5.0;
 const DOUBLINGS: u8 = 12;
 
 fn main() -> ExitCode {
-    let options = match Options::read(std::env::args().skip(1)) {
-        Ok(options) => options,
-        Err(fault) => {
-            say(&format!("{fault}\n"));
-            return ExitCode::from(64);
-        }
-    };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    runtime.block_on(bench(&options))
+    run(Options::read, bench)
 }
 
 async fn bench(options: &Options) -> ExitCode {
@@ -87,8 +79,4 @@ fn faults(steps: &[Step], options: &Options) -> Vec<String> {
         }
     }
     faults
-}
-
-fn say(text: &str) {
-    std::io::stdout().write_all(text.as_bytes()).unwrap();
 }

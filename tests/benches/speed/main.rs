@@ -13,23 +13,15 @@ mod report;
 mod row;
 mod rows;
 
-use std::io::Write;
 use std::process::ExitCode;
 
+use tests::bench::{run, say};
 use tests::paths;
 
 use self::options::Options;
 
 fn main() -> ExitCode {
-    let options = match Options::read(std::env::args().skip(1)) {
-        Ok(options) => options,
-        Err(fault) => {
-            say(&format!("{fault}\n"));
-            return ExitCode::from(64);
-        }
-    };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    runtime.block_on(bench(&options))
+    run(Options::read, bench)
 }
 
 async fn bench(options: &Options) -> ExitCode {
@@ -48,8 +40,4 @@ async fn bench(options: &Options) -> ExitCode {
         outcome = ExitCode::FAILURE;
     }
     outcome
-}
-
-fn say(text: &str) {
-    std::io::stdout().write_all(text.as_bytes()).unwrap();
 }

@@ -16,10 +16,10 @@ mod options;
 mod report;
 mod world;
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
+use tests::bench::{run, say};
 use tests::paths;
 use tests::postgres::Postgres;
 
@@ -35,15 +35,7 @@ use self::world::World;
 const COUNTED: u8 = 4;
 
 fn main() -> ExitCode {
-    let options = match Options::read(std::env::args().skip(1)) {
-        Ok(options) => options,
-        Err(fault) => {
-            say(&format!("{fault}\n"));
-            return ExitCode::from(64);
-        }
-    };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    runtime.block_on(bench(&options))
+    run(Options::read, bench)
 }
 
 async fn bench(options: &Options) -> ExitCode {
@@ -150,8 +142,4 @@ fn to_json(compared: &[Compared], memory: &[Memory]) -> Value {
     let memory: Vec<Value> = memory.iter().map(Memory::to_json).collect();
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     json!({"cores": cores, "replies": replies, "memory": memory})
-}
-
-fn say(text: &str) {
-    std::io::stdout().write_all(text.as_bytes()).unwrap();
 }

@@ -3,14 +3,7 @@
 use ::tests::fuzz::{check, corpus, json as some_json};
 use bytes::Bytes;
 
-use super::*;
-
-const ASKED: Asked<'_> = Asked {
-    user_id: "@me:x",
-    device_nid: DeviceNid(1),
-    since: None,
-    received_at: 1_700_000_000_000,
-};
+use super::{super::fuzz::ASKED, *};
 
 #[test]
 fn large_reply() {
