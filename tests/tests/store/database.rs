@@ -51,6 +51,16 @@ impl Fresh {
         Self::named(postgres, &config, &name)
     }
 
+    /// A migrated database on a server that nobody else uses, started with these settings.
+    pub(crate) async fn on_a_server_of_its_own(settings: &[&str]) -> Self {
+        let postgres = Arc::new(Postgres::start_with(settings).await);
+        let config = config_of(&postgres.database().await);
+        let name = config.get_dbname().unwrap().to_owned();
+        let fresh = Self::named(postgres, &config, &name);
+        fresh.store.migrate().await.unwrap();
+        fresh
+    }
+
     /// Another store on the same database, as another process would have it.
     pub(crate) fn store_of(&self, connections: usize) -> Store {
         Store::connect(&settings(&self.config), connections, REDACTION_RULES).unwrap()
