@@ -30,9 +30,17 @@ const SLOW: Duration = Duration::from_secs(5);
 const BEGIN: &str = "BEGIN";
 const BEGIN_SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
-/// What each connection begins with. The server ends a transaction of a process that stands still, or of a machine that is
-/// gone: nobody else waits longer for the rows that it has locked.
-pub(crate) const ON_CONNECT: &str = "SET idle_in_transaction_session_timeout = 15000";
+/// What each connection begins with.
+///
+/// The server ends a transaction of a process that stands still, or of a machine that is gone: nobody else waits longer for
+/// the rows that it has locked.
+///
+/// Every statement here is written for an index. While its tables are small, or their statistics old, Postgres would rather
+/// read them through, and it keeps such a plan with the prepared statement when they have long grown. What
+/// it is kept from doing counts as so dear that it would compile the few statements that cannot do without.
+pub(crate) const ON_CONNECT: &str = "SET idle_in_transaction_session_timeout = 15000;
+    SET jit = off;
+    SET enable_seqscan = off";
 
 /// An open transaction. Ends with [`Tx::commit`].
 pub(crate) struct Tx {

@@ -50,6 +50,12 @@ impl Poller {
         if let Err(error) = Box::pin(self.inherit_typing()).await {
             return outcome::of_store_failure(&error);
         }
+        // Those that wait for their first poll must not hold up those that have had it. Held until the reply is stored: a large
+        // one lies in a file so long, and there are to be no more of these than first polls at once.
+        // Closed never: the semaphores live as long as the process.
+        let is_first = since.is_none();
+        let first_polls = &self.state.accounts.first_polls;
+        let _first = if is_first { Some(first_polls.acquire().await) } else { None };
         let writes = self.account.writes();
         match self.ask(token, since.clone(), tries).await {
             Some(Ok(reply)) => {
@@ -68,7 +74,7 @@ impl Poller {
                 tracing::warn!(error = %causes(&error), "not a whole sync reply");
                 Box::pin(self.unreadable(token, since.as_deref())).await
             }
-            Some(Err(error)) => Box::pin(self.main_failed(since.is_none(), &error)).await,
+            Some(Err(error)) => Box::pin(self.main_failed(is_first, &error)).await,
             None => {
                 if let Some(since) = since {
                     self.standing.is(Stream::Main, since);
@@ -123,9 +129,7 @@ impl Poller {
     ) -> Option<Result<Reply, upstream::Error>> {
         let accounts = &self.state.accounts;
         let is_first = since.is_none();
-        // Closed never: the semaphores live as long as the process.
-        // Those that wait for their first poll must not hold up those that have had it.
-        let _first = if is_first { Some(accounts.first_polls.acquire().await) } else { None };
+        // Closed never, as above.
         let _permit = accounts.polls.acquire().await;
         if is_first {
             tracing::info!("first poll: this can take minutes for a large account");

@@ -111,7 +111,8 @@ impl<'a> Bodies<'a> {
     }
 
     /// Gives the numbers of those that are stored, and whether they are marked as unused. A statement of its own, and not a
-    /// part of [`Self::insert`]: it has to see what others stored while that waited for them.
+    /// part of [`Self::insert`]: it has to see what others stored while that waited for them. Each is looked up by itself
+    /// (`OFFSET 0` keeps it so): Postgres must not come to think that so few bodies are better read all and hashed.
     pub(super) fn ids(&self) -> Option<Statement<'_>> {
         if self.event_ids.is_empty() {
             return None;
@@ -121,7 +122,12 @@ impl<'a> Bodies<'a> {
             SELECT b.body_id, b.event_id, b.body_hash, b.unused_since IS NOT NULL AS marked,
                 b.redacted_by IS NOT NULL AS pruned
             FROM UNNEST($1::TEXT[], $2::BYTEA[]) AS t (event_id, body_hash)
-            JOIN event_bodies b ON b.event_id = t.event_id AND b.body_hash = t.body_hash",
+            CROSS JOIN LATERAL (
+                SELECT e.body_id, e.event_id, e.body_hash, e.unused_since, e.redacted_by
+                FROM event_bodies e
+                WHERE e.event_id = t.event_id AND e.body_hash = t.body_hash
+                OFFSET 0
+            ) b",
             params![&self.event_ids, &self.hashes],
         ))
     }

@@ -11,6 +11,8 @@ mod life;
 use std::collections::BTreeSet;
 
 use self::explained::{Explained, Scan};
+use tests::wait::eventually;
+
 use crate::database::Fresh;
 
 /// What grows, and which of its columns a scan must be narrowed by: `account_id` alone is a whole account.
@@ -79,6 +81,29 @@ async fn no_statement_reads_a_growing_table_through() {
         .flat_map(|plan| plan.scans.iter().filter_map(|scan| fault(&plan.statement, scan)))
         .collect();
     assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[tokio::test]
+async fn nor_is_one_read_through_while_it_is_small() {
+    let fresh = Fresh::database().await;
+    let store = fresh.store_of(1);
+    life::begins(&store).await;
+    life::goes_on(&store, REPEATS).await;
+    drop(store);
+    // What a connection has counted is complete when it has ended.
+    let others = "SELECT COUNT(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    eventually("the store's connection to end", async || {
+        (fresh.count(others).await == 0).then_some(())
+    })
+    .await;
+    for (table, _) in GROWING {
+        let scans = format!("FROM pg_stat_user_tables WHERE relname = '{table}'");
+        let through = fresh.count(&format!("SELECT seq_scan {scans}")).await;
+        assert_eq!(through, 0, "{table} was read through");
+    }
+    let by_index = "SELECT COUNT(*) FROM pg_stat_user_tables WHERE idx_scan > 0";
+    assert!(fresh.count(by_index).await > 10, "the counts are kept");
 }
 
 fn fault(statement: &str, scan: &Scan) -> Option<String> {

@@ -7,15 +7,13 @@ use tests::wait::eventually_within;
 
 use super::bench::{Bench, PATIENCE, comes_in, initial_sync, mib, number};
 use crate::row::{Figure, Row};
-
-/// The proxy's own limit of events in a first poll, so that the plain reader is told the same.
-const LIKE_THE_PROXY: &str = r#"{"room":{"timeline":{"limit":20}}}"#;
+use crate::rows::LIKE_THE_PROXY;
 
 /// Members of each room: with its events some 50 KiB.
 const MEMBERS: usize = 115;
 
 /// What ten times the rooms may take more in the small form, of which every first poll's own share is large.
-const SLOPE: f64 = 8.0;
+const SLOPE: f64 = 3.0;
 
 /// Memory that any first poll may take, in MiB, before its size is compared with another's.
 const NOISE: f64 = 16.0;

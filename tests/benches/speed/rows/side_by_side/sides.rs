@@ -12,7 +12,8 @@ use tests::wait::eventually_within;
 use super::first_reply::SYNC;
 use super::statements::{self, Statements};
 use super::town::Town;
-use super::wire::NO_ROOMS;
+use super::wire::{NO_ROOMS, Sync, Wire};
+use crate::rows::LIKE_THE_PROXY;
 
 /// How long the first poll of a large account may take on a busy machine.
 const FIRST_POLL: Duration = Duration::from_mins(20);
@@ -26,6 +27,8 @@ pub(crate) struct Sides {
     pub(crate) town: Town,
     /// From the warm account's first request until it was answered: the first poll, and storing it.
     pub(crate) first_poll: Duration,
+    /// What a plain reader waits for what that poll asks for. The homeserver had computed as much before, for another device.
+    pub(crate) plain_reader: Duration,
     /// The server ends with its fixture.
     _postgres: Postgres,
 }
@@ -51,20 +54,29 @@ impl Sides {
         let town = Town::populate(&synapse, rooms, devices).await;
         eprintln!("{rooms} rooms are there after {:.0} s", town.took.as_secs_f64());
         settle(&theirs).await;
+        let mut plain_reader = Duration::ZERO;
+        for device in &town.devices[..2] {
+            let sync = Sync { filter: LIKE_THE_PROXY, ..Sync::default() };
+            plain_reader = Wire::of(device, &synapse.url()).sync(&sync).await.took;
+        }
         // What it would log at level `debug` is not what a user waits for.
         let proxy = Proxy::prepare_single(&synapse.url(), &ours, &["-log-level", "info"]);
         proxy.start_again().await;
         let begun = Instant::now();
         is_stored(&town.warm, &proxy).await;
         let first_poll = begun.elapsed();
-        eprintln!("the first poll is stored after {:.1} s", first_poll.as_secs_f64());
+        eprintln!(
+            "the first poll is stored after {:.1} s, of which {:.1} s are the homeserver's",
+            first_poll.as_secs_f64(),
+            plain_reader.as_secs_f64()
+        );
         is_stored(&town.warm_pair.friend, &proxy).await;
         for device in &town.devices {
             is_stored(device, &proxy).await;
         }
         let statements = Statements::of(&ours, &postgres).await;
         settle(&ours).await;
-        Self { synapse, proxy, statements, town, first_poll, _postgres: postgres }
+        Self { synapse, proxy, statements, town, first_poll, plain_reader, _postgres: postgres }
     }
 
     /// Ends the sessions of the warm account's other devices, through the proxy, which polls for them no longer.
