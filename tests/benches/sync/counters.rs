@@ -64,20 +64,6 @@ impl Counters {
         self.0.batch_execute("VACUUM ANALYZE").await.unwrap();
     }
 
-    /// Has indexes used also where a table is so small that it costs less to read it through, as is right in a small
-    /// account: its counts would say nothing of what is asked for.
-    pub(crate) async fn spare_small_tables(&self, spare: bool) {
-        let name = self.0.query_one("SELECT current_database()::TEXT", &[]).await.unwrap();
-        let name: String = name.get(0);
-        // Reading through costs so much then, on paper, that the server would take to compiling.
-        for setting in ["enable_seqscan", "jit"] {
-            let change =
-                if spare { format!("SET {setting} = off") } else { format!("RESET {setting}") };
-            self.0.batch_execute(&format!("ALTER DATABASE {name} {change}")).await.unwrap();
-        }
-        self.hang_up().await;
-    }
-
     /// Everything so far.
     pub(crate) async fn look(&self) -> Asked {
         self.hang_up().await;
@@ -124,13 +110,20 @@ impl Counters {
     /// Ends the connections of the proxy's pool: a connection tells what it read when it ends, or else only seconds later. The
     /// proxy makes new ones. The one with which it says that it lives, and holds a lock, is left alone.
     async fn hang_up(&self) {
-        let theirs = "datname = current_database() AND application_name = 'syncv3' AND NOT EXISTS (
-            SELECT 1 FROM pg_locks l WHERE l.pid = pg_stat_activity.pid AND l.locktype = 'advisory')";
-        let end = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {theirs}");
-        let left = format!("SELECT COUNT(*) FROM pg_stat_activity WHERE {theirs}");
-        self.0.query(&end, &[]).await.unwrap();
+        let ended = self
+            .0
+            .query(
+                "SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity a
+                WHERE datname = current_database() AND application_name = 'syncv3' AND NOT EXISTS (
+                    SELECT 1 FROM pg_locks l WHERE l.pid = a.pid AND l.locktype = 'advisory')",
+                &[],
+            )
+            .await
+            .unwrap();
+        let ended: Vec<i32> = ended.iter().map(|row| row.get("pid")).collect();
+        let left = "SELECT COUNT(*) FROM pg_stat_activity WHERE pid = ANY($1)";
         eventually("the proxy's connections to end", async || {
-            let left: i64 = self.0.query_one(&left, &[]).await.unwrap().get(0);
+            let left: i64 = self.0.query_one(left, &[&ended]).await.unwrap().get(0);
             (left == 0).then_some(())
         })
         .await;

@@ -96,12 +96,7 @@ async fn compare(worlds: &mut [World; 2], case: Case, options: &Options) -> Comp
         }
     }
     let [ready_small, ready_large] = &mut ready;
-    small.counters.spare_small_tables(true).await;
-    // A thousand rooms are few as well.
-    large.counters.spare_small_tables(options.smoke).await;
     let asked = [count(&case, small, ready_small).await, count(&case, large, ready_large).await];
-    small.counters.spare_small_tables(false).await;
-    large.counters.spare_small_tables(false).await;
     let ([times_small, times_large], [asked_small, asked_large]) = (times, asked);
     let worlds = [
         Figures::new(small.rooms(), times_small, asked_small),

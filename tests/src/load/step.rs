@@ -17,6 +17,8 @@ pub struct Step {
     pub told: usize,
     /// In how many polls they were told.
     pub polls: usize,
+    /// And how many there were in all, those that told nothing included.
+    pub all_polls: usize,
     /// How many of them were not stored half-way, and when the last event happened.
     pub backlog: [usize; 2],
     /// From an event to the waiting clients. Sorted.

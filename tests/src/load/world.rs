@@ -104,12 +104,14 @@ impl World {
         let mut seen = self.clients.take();
         seen.latencies.sort_unstable();
         let told = self.homeserver.told_all() - told;
+        let polls = self.homeserver.polls();
         Step {
             rate,
             took: begun.elapsed(),
             rest: all_spoken.elapsed(),
             told,
-            polls: self.homeserver.polls().telling,
+            polls: polls.telling,
+            all_polls: polls.begun.len(),
             backlog,
             latencies: seen.latencies,
             doubled: seen.doubled,
