@@ -20,6 +20,9 @@ pub(crate) use self::homeserver::Homeserver;
 /// The longest reply that a proxy here reads, in bytes: what is huge need not be hundreds of megabytes.
 pub(crate) const LARGEST_REPLY: usize = 4 * 1024 * 1024;
 
+/// What an end of the proxy begins with, where the supervisor counts it.
+pub(crate) const THE_PROXY: &str = "the proxy: ";
+
 /// Everything that a fault can fall upon.
 pub(crate) struct World {
     /// For reports.
@@ -144,11 +147,15 @@ impl World {
         let (world, counted) = (Arc::clone(self), Arc::clone(&ends));
         self.tasks.lock().unwrap().spawn(async move {
             loop {
-                if let Some(status) = world.proxy.revive() {
-                    counted.lock().unwrap().push(format!("the proxy: {status}"));
-                }
-                if let Some(status) = world.postgres.revive() {
-                    counted.lock().unwrap().push(format!("Postgres: {status}"));
+                {
+                    // Locked before it looks: whoever counts what has ended up to now counts all of it.
+                    let mut ends = counted.lock().unwrap();
+                    if let Some(status) = world.proxy.revive() {
+                        ends.push(format!("{THE_PROXY}{status}"));
+                    }
+                    if let Some(status) = world.postgres.revive() {
+                        ends.push(format!("Postgres: {status}"));
+                    }
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }

@@ -26,6 +26,8 @@ pub(crate) struct Report {
 /// What a process and its database hold at a moment.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Footprint {
+    /// The number of the process.
+    pub(crate) process: u32,
     pub(crate) memory_kib: u64,
     pub(crate) files: usize,
     pub(crate) connections: i64,
@@ -38,6 +40,7 @@ impl Footprint {
         const CONNECTIONS: &str = "SELECT COUNT(*) FROM pg_stat_activity
             WHERE datname = current_database() AND pid <> pg_backend_pid()";
         Self {
+            process: world.proxy.id(),
             memory_kib: world.proxy.memory_kib(),
             files: world.proxy.open_files(),
             connections: world.database.count(CONNECTIONS).await,
@@ -111,7 +114,7 @@ impl Report {
             row(name, json[key].as_str().map_or_else(|| short(&json[key]), str::to_owned));
         }
         for (when, one) in &self.footprints {
-            let Footprint { memory_kib, files, connections, sessions } = one;
+            let Footprint { memory_kib, files, connections, sessions, .. } = one;
             row(
                 &format!("{when}: RSS, files, connections, sessions"),
                 format!("{} MiB, {files}, {connections}, {sessions}", memory_kib / 1_024),
