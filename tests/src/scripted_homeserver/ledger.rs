@@ -242,7 +242,7 @@ fn message(room_id: &str, number: u64) -> Value {
     json!({
         "type": "m.room.message", "event_id": format!("${}_{number}", &room_id[1..room_id.len() - 9]),
         "sender": "@bob:scripted", "origin_server_ts": 1_700_000_000_000_u64 + number,
-        "content": {"msgtype": "m.text", "body": number.to_string(), "n": number}, "unsigned": {"age": 10},
+        "content": {"msgtype": "m.text", "body": format!("room message {number}"), "n": number}, "unsigned": {"age": 10},
     })
 }
 

@@ -116,15 +116,19 @@ async fn answer(request: Request<Incoming>, script: &Script, log: &Log) -> Respo
         under_way.answered();
         return reply(200, &json!({"user_id": user_id, "device_id": device_id, "is_guest": false}));
     }
-    if let Some(response) = from_books(&seen, path, &user_id, &device_id, script).await {
+    let token = bearer.unwrap_or_default();
+    // Whoever hangs up ends this as well.
+    let under_way = path.ends_with("/sync").then(|| log.begin(What::Sync(token.to_owned())));
+    let told = from_books(&seen, path, &user_id, &device_id, script).await;
+    if let Some(under_way) = under_way {
+        let response = match told {
+            Some(response) => response,
+            None => sync(&seen, script, token).await,
+        };
+        under_way.answered();
         return response;
     }
-    if path.ends_with("/sync") {
-        let token = bearer.unwrap_or_default();
-        // Whoever hangs up ends this as well.
-        let under_way = log.begin(What::Sync(token.to_owned()));
-        let response = sync(&seen, script, token).await;
-        under_way.answered();
+    if let Some(response) = told {
         return response;
     }
     if path.ends_with("/members") {

@@ -33,11 +33,25 @@ pub(crate) async fn send_to_room(from: Client, room_id: String, count: usize, se
 }
 
 /// Reads the messages to a device to their end along one session, and checks them.
-pub(crate) async fn read_session(mut session: Session, who: &str, count: usize) {
+pub(crate) async fn read_session(session: Session, who: &str, count: usize) {
+    read_session_at(Vec::new(), session, who, count).await;
+}
+
+/// [`read_session`], with each request at the next of these servers, if there are any.
+pub(crate) async fn read_session_at(
+    servers: Vec<Client>,
+    mut session: Session,
+    who: &str,
+    count: usize,
+) {
     let mut got: Vec<u64> = Vec::new();
+    let mut servers = servers.iter().cycle();
     let deadline = Instant::now() + PATIENCE * 4;
     while got.last() != Some(&(count as u64 - 1)) {
         assert!(Instant::now() < deadline, "{who} has {} messages and gets no more", got.len());
+        if let Some(server) = servers.next() {
+            session.client.clone_from(server);
+        }
         let Some(reply) = answer(session.request(&json!({})).timeout(2_000).try_send().await)
         else {
             continue;
@@ -50,6 +64,17 @@ pub(crate) async fn read_session(mut session: Session, who: &str, count: usize) 
 
 /// Reads so many of both kinds of messages to their end along one v2 chain, and checks them.
 pub(crate) async fn read_v2(
+    chain: Chain,
+    room_id: String,
+    to_device_count: usize,
+    in_room_count: usize,
+) {
+    read_v2_at(Vec::new(), chain, room_id, to_device_count, in_room_count).await;
+}
+
+/// [`read_v2`], with each request at the next of these servers, if there are any.
+pub(crate) async fn read_v2_at(
+    servers: Vec<Client>,
     mut chain: Chain,
     room_id: String,
     to_device_count: usize,
@@ -58,6 +83,7 @@ pub(crate) async fn read_v2(
     let mut random = Random::seeded(5);
     let mut to_device: Vec<u64> = Vec::new();
     let mut in_room = RoomHistory::of(&room_id);
+    let mut servers = servers.iter().cycle();
     let deadline = Instant::now() + PATIENCE * 4;
     let mut room_done = false;
     while !room_done || to_device.last() != Some(&(to_device_count as u64 - 1)) {
@@ -67,6 +93,9 @@ pub(crate) async fn read_v2(
             to_device.len(),
             in_room.len()
         );
+        if let Some(server) = servers.next() {
+            chain.client.clone_from(server);
+        }
         let Some(reply) = answer(chain.request().timeout(2_000).try_send().await) else {
             continue;
         };
