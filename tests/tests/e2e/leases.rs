@@ -8,7 +8,7 @@ use tests::lab::shared_postgres;
 use tests::matchers::{joined, messages};
 use tests::postgres::Database;
 use tests::proxy::Proxy;
-use tests::scripted_homeserver::{ScriptedHomeserver, first_sync, messages_in};
+use tests::scripted_homeserver::{ScriptedHomeserver, first_sync, messages_in, nothing_new};
 use tests::wait::{eventually, eventually_within};
 
 const ROOM: &str = "!room:scripted";
@@ -76,6 +76,12 @@ impl Replicas {
         .await;
     }
 
+    /// Checks that no device was ever polled for by two processes at once.
+    #[track_caller]
+    fn assert_polled_by_one(&self) {
+        assert_eq!(self.homeserver.most_syncs_at_once(), 1, "of one device");
+    }
+
     fn polls(&self, since: &str) -> usize {
         self.homeserver.polled().iter().filter(|polled| polled.as_deref() == Some(since)).count()
     }
@@ -97,6 +103,7 @@ async fn a_killed_process_is_replaced_within_ten_seconds() {
     elsewhere.until_reply("the message", |reply| messages(reply, ROOM) == ["two"]).await;
     let held = replicas.held().await;
     assert_eq!(held.iter().map(|(_, held)| held).sum::<i64>(), 1, "{held:?}");
+    replicas.assert_polled_by_one();
 }
 
 #[tokio::test]
@@ -108,6 +115,7 @@ async fn a_process_that_ends_in_order_leaves_its_accounts_to_the_others() {
     replicas.is_polled_again("s1", before).await;
     let held = replicas.held().await;
     assert!(matches!(held[..], [(_, 1)]), "one is left, and holds the account: {held:?}");
+    replicas.assert_polled_by_one();
 }
 
 #[tokio::test]
@@ -119,9 +127,11 @@ async fn a_process_that_is_alone_polls_again_at_once_after_it_was_killed() {
     replicas.is_polled_again("s1", before).await;
     let held = replicas.held().await;
     assert!(matches!(held[..], [(_, 1)]), "{held:?}");
+    replicas.assert_polled_by_one();
 }
 
-/// A process can stand still for longer than the others wait for it: a machine that was suspended, or swaps.
+/// A process can stand still for longer than the others wait for it: a machine that was suspended, or swaps. Its poll stays
+/// open while it does, so the homeserver has two of the device's for so long.
 #[tokio::test]
 async fn a_process_that_stood_still_is_replaced_and_disturbs_nobody_when_it_goes_on() {
     let replicas = Replicas::start(2).await;
@@ -160,13 +170,30 @@ async fn a_new_process_gets_its_share_of_the_accounts() {
         let url = replicas.proxies[0].url();
         replicas.homeserver.device(&url, &user_id, "PHONE").v2().next().await;
     }
+    let all = usize::try_from(ACCOUNTS).unwrap();
+    eventually("each to be polled for", async || (replicas.polls("s1") >= all).then_some(())).await;
+    let before = replicas.polls("s1");
     replicas.start_another().await;
-    eventually("the accounts to be shared", async || {
+    let moved = eventually("the accounts to be shared", async || {
         let held = replicas.held().await;
         let all = held.iter().map(|(_, held)| held).sum::<i64>() == ACCOUNTS;
-        (all && held.iter().all(|(_, held)| *held >= ACCOUNTS / 3)).then_some(())
+        let shared = held.len() == 2 && held.iter().all(|(_, held)| *held >= ACCOUNTS / 3);
+        (all && shared).then(|| held[1].1)
     })
     .await;
+    // The new process polls for those that have moved; the old one must have ended its polls before.
+    let moved = usize::try_from(moved).unwrap();
+    eventually("the new process to poll", async || {
+        (replicas.polls("s1") >= before + moved).then_some(())
+    })
+    .await;
+    // What is answered now is answered to somebody, and not to one that is about to hang up.
+    replicas.homeserver.on_sync(Some("s1"), &nothing_new("s2"));
+    eventually("each to be polled for from there", async || {
+        (replicas.polls("s2") >= all).then_some(())
+    })
+    .await;
+    replicas.assert_polled_by_one();
 }
 
 /// Whatever takes the session away (an administrator, a failover), the process makes a new one and keeps its accounts.
