@@ -33,17 +33,28 @@ const FIRST_MARKS: &[&str] = &[
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_at_any_mark_loses_nothing_and_doubles_nothing() {
-    let mut world = World::begins("marks", Homeserver::scripted().await).await;
+    killed_at_each_mark("marks, scripted", Homeserver::scripted().await, &[1, 4]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_at_any_mark_before_a_real_homeserver_loses_nothing_and_doubles_nothing() {
+    killed_at_each_mark("marks, real", Homeserver::real().await, &[2]).await;
+}
+
+/// A process is killed at each mark, when it comes there for each of these times.
+async fn killed_at_each_mark(name: &'static str, homeserver: Homeserver, times: &[u32]) {
+    let mut world = World::begins(name, homeserver).await;
     world.is_witnessed(QUIET, 1).await;
     let world = Arc::new(world);
     world.speaks(Duration::from_millis(50), 1);
     for mark in MARKS {
-        for times in [1, 4] {
+        for times in times {
             let over = world
                 .suffers(async {
                     world.proxy.kill9();
                     world.proxy.kill_at(&format!("{mark}/{times}"));
                     world.proxy.start_blindly();
+                    // A mark that is not come to in a minute fails the test.
                     world.proxy.is_killed().await;
                     world.proxy.start_again().await;
                 })
