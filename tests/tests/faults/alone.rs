@@ -1,8 +1,9 @@
-//! Each fault of the storm's table alone, once: so each is shown to pass, whatever the storm draws.
+//! Each fault of the storm's table alone, once: so each is shown to pass, whatever the storm draws. Some of them at length.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde_json::json;
 use tests::random::Random;
 use tests::wait::eventually;
@@ -13,6 +14,10 @@ use crate::world::{Homeserver, THE_PROXY, World};
 
 /// How long each lasts.
 const LASTING: Duration = Duration::from_secs(2);
+
+/// Longer than a process is taken for alive without a word (6 s), and than a request that needs the database is run again
+/// (15 s beyond its own time).
+const LASTING_LONG: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_fault_alone_passes_before_a_scripted_homeserver() {
@@ -37,6 +42,32 @@ async fn each_alone(name: &'static str, homeserver: Homeserver) {
         let recovery = world.recovers(over, fault.name).await;
         eprintln!("{name}: all is well {recovery:?} after {}", fault.name);
     }
+    world.falls_silent().await;
+}
+
+/// What others take for a process' end, and what a request gives up for, has come and gone when the fault is over. Each has a
+/// world of its own, so that together they take no longer than one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_that_outlasts_leases_and_retries_passes() {
+    let names = ["Postgres hanging", "Postgres unreachable", "homeserver hanging"];
+    join_all(names.map(outlasts_leases_and_retries)).await;
+}
+
+async fn outlasts_leases_and_retries(name: &'static str) {
+    let fault = FAULTS.iter().find(|fault| fault.name == name).expect("it is in the table");
+    let mut world = World::begins(name, Homeserver::scripted().await).await;
+    world.is_witnessed(Habits { vanishes: 0, replays: 20 }, 1).await;
+    let world = Arc::new(world);
+    world.speaks(Duration::from_millis(200), 1);
+    let ends = world.is_supervised();
+    let process = world.proxy.id();
+
+    let over = world.suffers(fault.befall(&world, LASTING_LONG, 0)).await;
+
+    let recovery = world.recovers(over, name).await;
+    eprintln!("all is well {recovery:?} after {LASTING_LONG:?} of {name}");
+    assert!(ends.lock().unwrap().is_empty(), "{name}: {ends:?}");
+    assert_eq!(world.proxy.id(), process, "{name}: nobody has started it anew");
     world.falls_silent().await;
 }
 
