@@ -347,6 +347,8 @@ fn segment(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tokio::{io::AsyncReadExt, net::TcpListener};
+
     use super::*;
 
     fn client(address: &str) -> Client {
@@ -371,6 +373,43 @@ mod tests {
     #[test]
     fn ids_are_one_segment() {
         assert_eq!(segment("!a/b:c.d?e#f"), "%21a%2Fb%3Ac.d%3Fe%23f");
+    }
+
+    /// It may have no news for as long as it was asked to wait, and is taken for one that never answers a minute later.
+    #[tokio::test]
+    async fn a_poll_that_is_never_answered_is_given_up_a_minute_after_its_answer_was_due() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let port = listener.local_addr().expect("it listens").port();
+        let homeserver = async {
+            let (mut connection, _) = listener.accept().await.expect("somebody comes");
+            let mut head = vec![0; 4 * 1024];
+            let length = connection.read(&mut head).await.expect("and asks");
+            assert!(head[..length].ends_with(b"\r\n\r\n"), "all that there is to ask");
+            // Nothing but time passes from now on.
+            tokio::time::pause();
+            std::future::pending::<()>().await;
+        };
+        let (client, token) =
+            (client(&format!("http://127.0.0.1:{port}")), AccessToken::new("syt"));
+        let query = SyncQuery {
+            since: Some("s1".to_owned()),
+            filter: "{}".to_owned(),
+            timeout: Duration::from_secs(25),
+            set_presence: "offline",
+            use_state_after: true,
+            on_behalf_of: OnBehalfOf::default(),
+        };
+        let asked = Instant::now();
+
+        let answer = tokio::select! {
+            answer = client.large_sync(&token, &query) => answer,
+            () = homeserver => unreachable!("it is silent for ever"),
+        };
+
+        assert!(matches!(answer, Err(Error::Timeout)));
+        let waited = asked.elapsed();
+        let expected = Duration::from_secs(84)..Duration::from_secs(90);
+        assert!(expected.contains(&waited), "{waited:?}");
     }
 
     #[test]

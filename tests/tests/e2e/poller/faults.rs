@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tests::chain::Chain;
+use tests::client::encode;
 use tests::matchers::{events, joined, messages, numbers, section, typing};
 use tests::scripted_homeserver::{
     Canned, Fault, first_sync, messages_in, nothing_new, with_to_device,
@@ -88,6 +89,41 @@ async fn c10_while_the_homeserver_is_down_waiting_clients_go_on_waiting() {
     chain.absorb(&reply);
     let reply = chain.until_reply("the message", |reply| !messages(reply, ROOM).is_empty()).await;
     assert_eq!(messages(&reply, ROOM), ["up again"]);
+}
+
+/// A homeserver that takes a poll and never answers it cannot be told from one that has no news, so the poll is let wait.
+/// Who has written something wants to read it, and has it asked anew.
+#[tokio::test]
+async fn c10_a_poll_that_is_never_answered_is_asked_anew_when_a_client_writes() {
+    let (stage, mut chain) = polled().await;
+    let homeserver = &stage.homeserver;
+    let sending = format!("/_matrix/client/v3/rooms/{}/send", encode(ROOM));
+    homeserver.on_path(&sending, Canned::json(&json!({"event_id": "$mine"})));
+    homeserver.next_syncs_fail(1, &Fault::Hang);
+    homeserver.on_sync(Some("s1"), &nothing_new("s2"));
+    eventually("a poll that hangs", async || (homeserver.faults_left() == 0).then_some(())).await;
+    // The poll that hangs tells nothing of this.
+    let mut news = messages_in(ROOM, "s3", &["mine"]);
+    news["rooms"]["join"][ROOM]["timeline"]["events"][0]["sender"] = json!(stage.alice.user_id);
+    homeserver.on_sync(Some("s2"), &news);
+    let polls = || {
+        let all = homeserver.seen_at("/sync").into_iter();
+        all.filter(|seen| seen.since().as_deref() == Some("s2")).collect::<Vec<_>>()
+    };
+    let reply = chain.request().timeout(2_000).send().await.ok();
+    assert!(reply["rooms"].is_null(), "{reply:#}");
+    chain.absorb(&reply);
+    assert_eq!(polls().len(), 1, "it waits as for one that has no news");
+    // It is given up a minute later, as the tests of `upstream` show.
+    assert_eq!(polls()[0].parameter("timeout").as_deref(), Some("25000"));
+
+    stage.alice.send(ROOM, "mine").await;
+    let reply = chain.next().await;
+
+    assert_eq!(messages(&reply, ROOM), ["mine"], "{reply:#}");
+    assert_eq!(polls().len(), 2, "it was asked anew, from where it stood");
+    homeserver.is_polled_with("s3").await;
+    assert!(messages(&chain.next().await, ROOM).is_empty(), "it comes once");
 }
 
 #[tokio::test]
