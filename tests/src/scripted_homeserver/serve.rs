@@ -120,15 +120,14 @@ async fn answer(request: Request<Incoming>, script: &Script, log: &Log) -> Respo
     // Whoever hangs up ends this as well.
     let under_way = path.ends_with("/sync").then(|| log.begin(What::Sync(token.to_owned())));
     let told = from_books(&seen, path, &user_id, &device_id, script).await;
-    if let Some(under_way) = under_way {
-        let response = match told {
-            Some(response) => response,
-            None => sync(&seen, script, token).await,
-        };
-        under_way.answered();
+    if let Some(response) = told {
+        // News come so often here that an answer may cross the hanging up of whom it is for: what counts is how long two were
+        // under way.
         return response;
     }
-    if let Some(response) = told {
+    if let Some(under_way) = under_way {
+        let response = sync(&seen, script, token).await;
+        under_way.answered();
         return response;
     }
     if path.ends_with("/members") {

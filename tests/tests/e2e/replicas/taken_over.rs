@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tests::client::Client;
 use tests::lab::shared_postgres;
-use tests::matchers::events;
+use tests::matchers::{events, numbers};
 use tests::replicas::Replicas;
 use tests::scripted_homeserver::{
     Canned, Ledger, ROOMS, ScriptedHomeserver, first_sync, nothing_new,
@@ -128,6 +128,11 @@ async fn while_the_process_that_polls_is_killed_every_message_arrives_exactly_on
     for reader in readers {
         reader.await.unwrap();
     }
+    // While nothing comes a poll stays open: if there were another beside it, it would stay so, too.
+    let mut chain = devices[0].v2();
+    chain.next().await;
+    let reply = chain.request().timeout(5_000).send().await.ok();
+    assert!(numbers(&reply["to_device"]).is_empty(), "all have been told: {reply:#}");
     assert_eq!(homeserver.most_syncs_at_once(), 1, "of one device");
 }
 
