@@ -137,13 +137,17 @@ impl Store {
                     (
                         SELECT MAX(t.last_used_at) FROM access_tokens t WHERE t.device_nid = d.device_nid
                     ) AS token_used_at,
-                    (SELECT COUNT(*) FROM sessions s WHERE s.device_nid = d.device_nid) AS sessions,
+                    (
+                        SELECT COUNT(*)
+                        FROM sessions s
+                        WHERE s.account_id = $1 AND s.device_nid = d.device_nid
+                    ) AS sessions,
                     d.v2_acked IS NOT NULL AS v2,
                     d.inbox_seq,
                     (
                         SELECT COUNT(*)
                         FROM device_inbox i
-                        WHERE i.account_id = d.account_id AND i.device_nid = d.device_nid
+                        WHERE i.account_id = $1 AND i.device_nid = d.device_nid
                     ) AS inbox
                 FROM devices d
                 JOIN accounts a ON a.account_id = d.account_id

@@ -106,7 +106,7 @@ pub struct ChangedRoom {
 }
 
 // The room ID is looked up row by row: joined, a long list of rooms makes Postgres read through everybody's.
-/// The columns of a [`RoomHead`], of `account_rooms h`.
+/// The columns of a [`RoomHead`], of `account_rooms h`; `$1` is the account.
 macro_rules! head_columns {
     () => {
         "h.room_nid,
@@ -115,7 +115,7 @@ macro_rules! head_columns {
         COALESCE((
             SELECT s.limited
             FROM room_updates s
-            WHERE s.account_id = h.account_id AND s.pos = h.segment_pos AND s.room_nid = h.room_nid
+            WHERE s.account_id = $1 AND s.pos = h.segment_pos AND s.room_nid = h.room_nid
         ), TRUE) AS segment_limited,
         h.members_complete, h.kicked, h.forgotten, h.notification_count, h.highlight_count,
         h.thread_counts, h.heroes, h.joined_member_count, h.invited_member_count, h.summary_pos,

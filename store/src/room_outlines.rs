@@ -103,7 +103,7 @@ impl Store {
                     " FROM UNNEST($2::BIGINT[], $3::SMALLINT[], $4::BIGINT[])
                         AS t (room_nid, section, segment_pos)
                     CROSS JOIN LATERAL (
-                        SELECT account_id, room_nid, t.section AS section, t.segment_pos AS segment_pos,
+                        SELECT room_nid, t.section AS section, t.segment_pos AS segment_pos,
                             members_complete, kicked, forgotten, notification_count, highlight_count,
                             thread_counts, heroes, joined_member_count, invited_member_count,
                             summary_pos, stripped_state, typing, typing_pos, recency

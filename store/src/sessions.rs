@@ -76,14 +76,16 @@ impl Store {
             "-- sessions::create_session
             WITH superfluous AS (
                 DELETE FROM sessions
-                USING (
-                    SELECT account_id, session_id
-                    FROM sessions
-                    WHERE account_id = $1 AND device_nid = $2
-                    ORDER BY last_used_at DESC, session_id DESC
-                    OFFSET $4
-                ) s
-                WHERE sessions.account_id = s.account_id AND sessions.session_id = s.session_id
+                WHERE account_id = $1
+                    AND device_nid = $2
+                    AND (last_used_at, session_id) <= (
+                        SELECT last_used_at, session_id
+                        FROM sessions
+                        WHERE account_id = $1 AND device_nid = $2
+                        ORDER BY last_used_at DESC, session_id DESC
+                        OFFSET $4
+                        LIMIT 1
+                    )
             ),
             made AS (
                 INSERT INTO sessions (account_id, device_nid, last_used_at, inbox_acked)

@@ -92,7 +92,7 @@ impl Store {
                     "retention::expire_transaction_ids",
                     "-- retention::expire_transaction_ids
                     WITH page AS MATERIALIZED (
-                        SELECT ctid AS id, device_nid, event_id, stored_at
+                        SELECT device_nid, event_id
                         FROM transaction_ids
                         WHERE account_id = $1 AND (device_nid, event_id) > ($2, $3)
                         ORDER BY device_nid, event_id
@@ -100,8 +100,12 @@ impl Store {
                     ),
                     gone AS (
                         DELETE FROM transaction_ids
-                        WHERE account_id IS NOT DISTINCT FROM $1
-                            AND ctid = ANY(ARRAY(SELECT id FROM page WHERE stored_at <= $4))
+                        WHERE account_id = $1
+                            AND (device_nid, event_id) > ($2, $3)
+                            AND (device_nid, event_id) <= (
+                                SELECT device_nid, event_id FROM page ORDER BY device_nid DESC, event_id DESC LIMIT 1
+                            )
+                            AND stored_at <= $4
                         RETURNING 1
                     )
                     SELECT device_nid, event_id, (SELECT COUNT(*) FROM gone) AS gone

@@ -7,7 +7,7 @@
 //! - the last poll that mentioned the room, which says where it was listed then.
 //!
 //! Rows go by where they lie (`ctid`), as many as were found. The account is asked for once more, because a place is a place of
-//! one partition; and not by `=`, lest Postgres goes through all of its rows for that.
+//! one partition, and Postgres then looks into no other.
 //!
 //! So whatever was among the newest events of a room when the horizon passed stays where it is until another horizon
 //! has passed: the `prev_batch` of an answer that is not older than that finds its place, and the events around it.
@@ -28,7 +28,7 @@ macro_rules! below_border {
             DELETE FROM ",
             $table,
             "
-            WHERE account_id IS NOT DISTINCT FROM $1
+            WHERE account_id = $1
                 AND ctid = ANY(ARRAY(
                     SELECT k.id
                     FROM UNNEST($2::BIGINT[], $3::BIGINT[]) AS t (room_nid, keep_from)
@@ -95,7 +95,7 @@ impl Store {
                 "history::scans",
                 "-- history::scans
                 DELETE FROM redaction_scans
-                WHERE account_id IS NOT DISTINCT FROM $1
+                WHERE account_id = $1
                     AND ctid = ANY(ARRAY(
                         SELECT ctid
                         FROM redaction_scans
@@ -211,7 +211,7 @@ impl Store {
                 "history::updates",
                 "-- history::updates
                 DELETE FROM room_updates
-                WHERE account_id IS NOT DISTINCT FROM $1
+                WHERE account_id = $1
                     AND ctid = ANY(ARRAY(
                         SELECT k.id
                         FROM UNNEST($2::BIGINT[], $3::BIGINT[]) AS t (room_nid, keep_from)

@@ -2,7 +2,7 @@
 
 use crate::{Error, Store};
 
-/// A table and its size.
+/// A table and its size; of one in partitions, theirs together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableSize {
     /// Its name.
@@ -20,13 +20,16 @@ impl Store {
             .query(
                 "sizes::table_sizes",
                 "-- sizes::table_sizes
-                SELECT c.relname AS name,
-                    pg_total_relation_size(c.oid) AS bytes,
-                    GREATEST(c.reltuples, 0)::BIGINT AS live_rows
+                SELECT t.relname AS name,
+                    SUM(pg_total_relation_size(c.oid))::BIGINT AS bytes,
+                    SUM(GREATEST(c.reltuples, 0))::BIGINT AS live_rows
                 FROM pg_class c
+                LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
+                JOIN pg_class t ON t.oid = COALESCE(i.inhparent, c.oid)
                 WHERE c.relkind = 'r'
                     AND c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'accounts'::regclass)
-                ORDER BY c.relname",
+                GROUP BY t.relname
+                ORDER BY t.relname",
                 &[],
             )
             .await?;
@@ -46,7 +49,13 @@ impl Store {
             .query(
                 "sizes::inbox_backlog",
                 "-- sizes::inbox_backlog
-                SELECT pg_stat_get_live_tuples('device_inbox'::regclass) AS waiting",
+                SELECT SUM(pg_stat_get_live_tuples(t.oid))::BIGINT AS waiting
+                FROM (
+                    SELECT 'device_inbox'::regclass AS oid
+                    UNION ALL
+                    -- Its partitions, where it has some.
+                    SELECT inhrelid FROM pg_inherits WHERE inhparent = 'device_inbox'::regclass
+                ) t",
                 &[],
             )
             .await?;

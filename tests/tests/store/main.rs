@@ -21,6 +21,7 @@ mod ingest;
 mod latest_values;
 mod members;
 mod migrate;
+mod partitions;
 mod plans;
 mod polls;
 mod redactions;

@@ -5,8 +5,8 @@
 //! turned to generic plans.
 
 mod crowd;
-mod explained;
-mod life;
+pub(crate) mod explained;
+pub(crate) mod life;
 
 use std::collections::BTreeSet;
 

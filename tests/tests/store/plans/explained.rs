@@ -8,28 +8,28 @@ use tokio_postgres::Client;
 use crate::database::Fresh;
 
 /// A database whose statements are explained.
-pub(super) struct Explained {
+pub(crate) struct Explained {
     client: Client,
 }
 
 /// How a statement was run.
-pub(super) struct Plan {
+pub(crate) struct Plan {
     /// `family::function`, from the comment that every statement of the store begins with.
-    pub(super) statement: String,
-    pub(super) scans: Vec<Scan>,
+    pub(crate) statement: String,
+    pub(crate) scans: Vec<Scan>,
 }
 
 /// One look into a table.
-pub(super) struct Scan {
+pub(crate) struct Scan {
     /// Postgres' name of the kind of scan.
-    pub(super) node: String,
-    pub(super) table: String,
+    pub(crate) node: String,
+    pub(crate) table: String,
     /// What it was narrowed by; empty where everything was read.
-    pub(super) condition: String,
+    pub(crate) condition: String,
 }
 
 impl Explained {
-    pub(super) async fn on(fresh: &Fresh) -> Self {
+    pub(crate) async fn on(fresh: &Fresh) -> Self {
         let client = fresh.sql().await;
         client.batch_execute("LOAD 'auto_explain'").await.expect(
             "the module auto_explain is not installed. Debian has it in the server's package (tests/setup postgres); \
@@ -48,7 +48,7 @@ impl Explained {
     }
 
     /// Every plan of a statement of the store so far.
-    pub(super) async fn plans(&self) -> Vec<Plan> {
+    pub(crate) async fn plans(&self) -> Vec<Plan> {
         // The fixture keeps the server's log beside its socket.
         let log =
             "SELECT pg_read_file(current_setting('unix_socket_directories') || '/postgres.log')";

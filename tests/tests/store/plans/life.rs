@@ -1,5 +1,6 @@
 //! All that an account does, again and again.
 
+use std::fmt::Debug;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,7 +20,7 @@ const AT_ONCE: usize = 500;
 const SOME: usize = 20;
 
 /// The statements without which the test would prove nothing.
-pub(super) const HOT: &[&str] = &[
+pub(crate) const HOT: &[&str] = &[
     "admin::account_status",
     "admin::account_statuses",
     "admin::device_statuses",
@@ -126,7 +127,7 @@ pub(super) const HOT: &[&str] = &[
 ];
 
 /// An account joins its rooms, in big polls.
-pub(super) async fn begins(store: &Store) {
+pub(crate) async fn begins(store: &Store) {
     let mut feed = Feed::of(store, "@alice:x").await;
     let device = store.device(feed.account_id, "PHONE").await.unwrap().device_nid;
     store.claim_main_poll(feed.account_id, None, device).await.unwrap();
@@ -135,8 +136,28 @@ pub(super) async fn begins(store: &Store) {
     }
 }
 
-/// It lives on: polls, and requests of clients.
-pub(super) async fn goes_on(store: &Store, rounds: usize) {
+/// What was answered, in an order that says nothing of how a map was gone through.
+#[derive(Default)]
+pub(crate) struct Answers(Vec<String>);
+
+impl Answers {
+    fn note(&mut self, answer: &impl Debug) {
+        let mut lines: Vec<String> = format!("{answer:#?}").lines().map(str::to_owned).collect();
+        lines.sort_unstable();
+        self.0.push(lines.join("\n"));
+    }
+
+    /// The first answer that is another in `others`, in both.
+    pub(crate) fn difference<'a>(&'a self, others: &'a Self) -> Option<(&'a str, &'a str)> {
+        assert_eq!(self.0.len(), others.0.len());
+        let pairs = self.0.iter().zip(&others.0).map(|(one, other)| (one.as_str(), other.as_str()));
+        pairs.into_iter().find(|(one, other)| one != other)
+    }
+}
+
+/// It lives on: polls, and requests of clients. Gives what these were answered.
+pub(crate) async fn goes_on(store: &Store, rounds: usize) -> Answers {
+    let mut answers = Answers::default();
     let mut feed = Feed::of(store, "@alice:x").await;
     let device = store.device(feed.account_id, "PHONE").await.unwrap().device_nid;
     for round in 1..=rounds {
@@ -145,14 +166,15 @@ pub(super) async fn goes_on(store: &Store, rounds: usize) {
         for number in 0..SOME {
             rooms.push(feed.room_nid(&room_id(number)).await);
         }
-        reads_rooms(&feed, device, &rooms, pos).await;
-        lists_rooms(&feed, pos).await;
-        reads_members(&feed, rooms[0], pos).await;
+        reads_rooms(&feed, device, &rooms, pos, &mut answers).await;
+        lists_rooms(&feed, pos, &mut answers).await;
+        reads_members(&feed, rooms[0], pos, &mut answers).await;
         redacts(&mut feed, round).await;
         lives_in_sessions(&feed, device, round).await;
         lets_go(&feed, round).await;
-        is_looked_at(&feed).await;
+        is_looked_at(&feed, &mut answers).await;
     }
+    answers
 }
 
 fn room_id(number: usize) -> String {
@@ -243,98 +265,107 @@ async fn keeps_up(feed: &Feed, pos: Position, round: usize) {
 }
 
 /// What a sync asks about a window of rooms, from the beginning and since a while ago.
-async fn reads_rooms(feed: &Feed, device: DeviceNid, rooms: &[RoomNid], pos: Position) {
+async fn reads_rooms(
+    feed: &Feed,
+    device: DeviceNid,
+    rooms: &[RoomNid],
+    pos: Position,
+    answers: &mut Answers,
+) {
     let (store, account) = (&feed.store, feed.account_id);
     let before = Position(pos.0 - 3);
-    store.rooms_in(account, &[Section::Join, Section::Invite]).await.unwrap();
-    store.joined_rooms(account).await.unwrap();
-    store.changed_rooms(account, before).await.unwrap();
-    store.room_changes(account, before, pos, None).await.unwrap();
-    store.room_changes(account, before, pos, Some(rooms)).await.unwrap();
-    store.room_head(account, rooms[0]).await.unwrap();
-    store.room_heads(account, rooms).await.unwrap();
-    store.room_nid("!unknown:x").await.unwrap();
-    store.account_data_of_joined_rooms(account, pos).await.unwrap();
-    store.room_account_data_changes(account, before, pos).await.unwrap();
+    answers.note(&store.rooms_in(account, &[Section::Join, Section::Invite]).await.unwrap());
+    answers.note(&store.joined_rooms(account).await.unwrap());
+    answers.note(&store.changed_rooms(account, before).await.unwrap());
+    answers.note(&store.room_changes(account, before, pos, None).await.unwrap());
+    answers.note(&store.room_changes(account, before, pos, Some(rooms)).await.unwrap());
+    answers.note(&store.room_head(account, rooms[0]).await.unwrap());
+    answers.note(&store.room_heads(account, rooms).await.unwrap());
+    answers.note(&store.room_nid("!unknown:x").await.unwrap());
+    answers.note(&store.account_data_of_joined_rooms(account, pos).await.unwrap());
+    answers.note(&store.room_account_data_changes(account, before, pos).await.unwrap());
     for after in [Position(0), before] {
         let since: Vec<_> = rooms.iter().map(|nid| (*nid, after)).collect();
-        store.receipts(account, &since, pos).await.unwrap();
-        store.room_account_data(account, &since, pos).await.unwrap();
-        store.global_account_data(account, after, pos).await.unwrap();
-        store.presence(account, after, pos).await.unwrap();
-        store.device_list_changes(account, after, pos).await.unwrap();
+        answers.note(&store.receipts(account, &since, pos).await.unwrap());
+        answers.note(&store.room_account_data(account, &since, pos).await.unwrap());
+        answers.note(&store.global_account_data(account, after, pos).await.unwrap());
+        answers.note(&store.presence(account, after, pos).await.unwrap());
+        answers.note(&store.device_list_changes(account, after, pos).await.unwrap());
         let timeline = |room_nid: &RoomNid| TimelineQuery {
             room_nid: *room_nid,
             after,
             before: Place::after(pos),
         };
         let queries: Vec<_> = rooms.iter().map(timeline).collect();
-        store.timelines(account, device, &queries, 20).await.unwrap();
+        answers.note(&store.timelines(account, device, &queries, 20).await.unwrap());
     }
     for since in [None, Some(Place::after(before))] {
         let query =
             |room_nid: &RoomNid| StateQuery { room_nid: *room_nid, at: Place::after(pos), since };
         let queries: Vec<_> = rooms.iter().map(query).collect();
-        store.states(account, &queries, StateSelection::All).await.unwrap();
+        answers.note(&store.states(account, &queries, StateSelection::All).await.unwrap());
     }
     for place in [Place::after(pos), Place::after(before)] {
         let keys =
             [("m.room.name", Some("")), ("m.room.topic", None), ("m.room.member", Some("@bob:x"))];
         let keys = keys.map(|(event_type, state_key)| StateKeys { event_type, state_key });
         let at: Vec<_> = rooms.iter().map(|nid| (*nid, place)).collect();
-        store.selected_states(account, &at, &keys).await.unwrap();
+        answers.note(&store.selected_states(account, &at, &keys).await.unwrap());
     }
     let place = Place { pos: Position(pos.0 - 2), ord: 1 };
-    store.upstream_tokens(account, rooms[0], place).await.unwrap();
+    answers.note(&store.upstream_tokens(account, rooms[0], place).await.unwrap());
     let since: Vec<_> = rooms.iter().map(|nid| (*nid, Position(0))).collect();
     let named = ["$message-0-1".to_owned(), "$unknown".to_owned()];
     let found = store.places_of(account, &since, pos, &named).await.unwrap();
     assert_eq!(found.len(), 1);
-    store.next_batch_at(account, pos).await.unwrap();
-    store.event_ids_after(account, before).await.unwrap();
-    store.rooms_left_after(account, before).await.unwrap();
+    answers.note(&found);
+    answers.note(&store.next_batch_at(account, pos).await.unwrap());
+    answers.note(&store.event_ids_after(account, before).await.unwrap());
+    answers.note(&store.rooms_left_after(account, before).await.unwrap());
     let outlines = store.room_outlines(account, &[Section::Join, Section::Invite]).await.unwrap();
-    store.rooms_of(account, &outlines[..SOME]).await.unwrap();
+    answers.note(&store.rooms_of(account, &outlines[..SOME]).await.unwrap());
 }
 
 /// What a list asks about all rooms at once, and about those that changed.
-async fn lists_rooms(feed: &Feed, pos: Position) {
+async fn lists_rooms(feed: &Feed, pos: Position, answers: &mut Answers) {
     let (store, account) = (&feed.store, feed.account_id);
-    store.room_list_changes(account, Position(pos.0 - 3)).await.unwrap();
+    answers.note(&store.room_list_changes(account, Position(pos.0 - 3)).await.unwrap());
     let listed = store.room_list(account).await.unwrap().rooms;
     for many in [SOME, listed.len()] {
         let rooms: Vec<_> = listed.iter().take(many).map(|room| room.room_nid).collect();
         let places: Vec<_> = rooms.iter().map(|nid| (*nid, Place::after(pos))).collect();
         let keys = ["m.room.name", "m.room.avatar", "m.room.create"];
         let keys = keys.map(|event_type| StateKeys { event_type, state_key: Some("") });
-        store.selected_states(account, &places, &keys).await.unwrap();
-        store.first_members(account, &places, "@alice:x", 5).await.unwrap();
-        store.room_account_data_of(account, &rooms, "m.tag").await.unwrap();
+        answers.note(&store.selected_states(account, &places, &keys).await.unwrap());
+        answers.note(&store.first_members(account, &places, "@alice:x", 5).await.unwrap());
+        answers.note(&store.room_account_data_of(account, &rooms, "m.tag").await.unwrap());
     }
 }
 
-async fn reads_members(feed: &Feed, room_nid: RoomNid, pos: Position) {
+async fn reads_members(feed: &Feed, room_nid: RoomNid, pos: Position, answers: &mut Answers) {
     let (store, account) = (&feed.store, feed.account_id);
     let all: Vec<Event> =
         (0..50).map(|n| member(&format!("$member-{n}"), &format!("@user-{n}:x"), "join")).collect();
-    store.complete_members(account, room_nid, pos, &all).await.unwrap();
+    answers.note(&store.complete_members(account, room_nid, pos, &all).await.unwrap());
     let members = store.members(account, room_nid, Place::after(pos), &["join"]).await.unwrap();
+    answers.note(&members);
     let ids: Vec<_> = members.iter().map(|member| member.body_id).collect();
-    store.bodies(&ids).await.unwrap();
+    answers.note(&store.bodies(&ids).await.unwrap());
     let after = Place::after(Position(pos.0 - 4));
-    store.member_changes(account, room_nid, after, pos, 50).await.unwrap();
+    answers.note(&store.member_changes(account, room_nid, after, pos, 50).await.unwrap());
     let wanted: Vec<_> =
         ["@bob:x", "@user-7:x"].map(|user| (room_nid, Place::after(pos), user.to_owned())).into();
-    store.members_at(account, &wanted).await.unwrap();
+    answers.note(&store.members_at(account, &wanted).await.unwrap());
 }
 
 /// By an operator.
-async fn is_looked_at(feed: &Feed) {
+async fn is_looked_at(feed: &Feed, answers: &mut Answers) {
     let (store, account) = (&feed.store, feed.account_id);
-    store.account_statuses("@alice", 9).await.unwrap();
-    store.account_status("@alice:x").await.unwrap();
-    store.device_statuses(account).await.unwrap();
+    answers.note(&store.account_statuses("@alice", 9).await.unwrap());
+    answers.note(&store.account_status("@alice:x").await.unwrap());
+    answers.note(&store.device_statuses(account).await.unwrap());
     let sessions = store.session_statuses(account, Some("PHONE")).await.unwrap();
+    answers.note(&sessions);
     let oldest = sessions.iter().find_map(|session| session.session_id).unwrap();
     assert!(store.drop_session(account, oldest, 0).await.unwrap());
 }
