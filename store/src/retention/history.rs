@@ -80,11 +80,17 @@ impl Store {
                 "-- history::device_lists
                 DELETE FROM device_list_changes
                 WHERE account_id = $1
-                    AND pos <= (
-                        SELECT MAX(pos)
+                    AND (pos, user_id) <= (
+                        SELECT pos, user_id
                         FROM (
-                            SELECT pos FROM device_list_changes WHERE account_id = $1 AND pos <= $2 ORDER BY pos LIMIT $3
+                            SELECT pos, user_id
+                            FROM device_list_changes
+                            WHERE account_id = $1 AND pos <= $2
+                            ORDER BY pos, user_id
+                            LIMIT $3
                         ) oldest
+                        ORDER BY pos DESC, user_id DESC
+                        LIMIT 1
                     )",
                 &[account_id, until],
                 pace,

@@ -1,12 +1,20 @@
 //! What is left of an account's history, and in how many turns it goes.
 
-use store::{Place, Poll, Position};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use store::{Observation, Pace, Place, Poll, Position, RoomUpdate};
+use tests::wait::eventually;
 
 use super::{DAY, HOUR, PACE, due, horizon, in_use};
 use crate::database::Fresh;
-use crate::polls::{Feed, message, room_with, state};
+use crate::polls::{Feed, message, room_with, state, to_device};
 
 const ROOM: &str = "!r:x";
+
+/// How many polls come in the course of a turn.
+const POLLS_MEANWHILE: usize = 20;
 
 /// An account with a poll a day, each with a message and a new topic.
 async fn days(fresh: &Fresh, user_id: &str, days: i64) -> Feed {
@@ -80,6 +88,137 @@ async fn an_account_at_rest_is_promised_from_where_it_stands() {
     assert_eq!(fresh.count("SELECT COUNT(*) FROM timeline_events").await, 8);
     assert_eq!(fresh.count("SELECT COUNT(*) FROM state_changes").await, 4);
     assert_eq!(fresh.count("SELECT COUNT(*) FROM polls").await, 1);
+}
+
+/// Has each deletion from a table of an account's history note how many rows it took, in a table of its own.
+const DELETIONS_ARE_NOTED: &str = "
+CREATE TABLE deletions (name TEXT NOT NULL, taken BIGINT NOT NULL);
+
+CREATE FUNCTION note_deletion() RETURNS TRIGGER LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO deletions SELECT TG_TABLE_NAME, COUNT(*) FROM gone;
+    RETURN NULL;
+END
+$$;
+";
+
+/// The tables that retention takes rows of an account from.
+const LETS_GO: &[&str] = &[
+    "polls",
+    "timeline_events",
+    "event_copies",
+    "state_changes",
+    "room_updates",
+    "device_list_changes",
+    "redaction_scans",
+    "device_inbox",
+    "transaction_ids",
+];
+
+/// Whatever there is to go, nobody waits for a deletion of more than a few rows.
+#[tokio::test]
+async fn what_goes_goes_in_small_batches() {
+    let fresh = Fresh::database().await;
+    let feed = much(&fresh).await;
+    let sql = fresh.sql().await;
+    sql.batch_execute(DELETIONS_ARE_NOTED).await.unwrap();
+    for table in LETS_GO {
+        let trigger = format!(
+            "CREATE TRIGGER noted AFTER DELETE ON {table} REFERENCING OLD TABLE AS gone
+             FOR EACH STATEMENT EXECUTE FUNCTION note_deletion()"
+        );
+        sql.batch_execute(&trigger).await.unwrap();
+    }
+    for hour in 0..2 {
+        turn(&fresh, &feed, 40 * DAY + hour * HOUR, 3).await;
+    }
+    for table in LETS_GO {
+        let taken = async |what: &str| {
+            fresh
+                .count(&format!("SELECT {what}::BIGINT FROM deletions WHERE name = '{table}'"))
+                .await
+        };
+        assert_eq!(
+            taken("COALESCE(MAX(taken), 0)").await,
+            PACE.rows,
+            "the most at once of {table}"
+        );
+        assert!(taken("COUNT(*)").await >= 3, "{table} went in one");
+    }
+}
+
+/// An account with much that is old, in each table of its history: more than a few batches.
+async fn much(fresh: &Fresh) -> Feed {
+    let mut feed = Feed::of(&fresh.store, "@alice:x").await;
+    in_use(&feed).await;
+    let phone = fresh.store.device(feed.account_id, "PHONE").await.unwrap().device_nid;
+    fresh.store.claim_main_poll(feed.account_id, None, phone).await.unwrap();
+    for day in 1..=30 {
+        feed.now = day * DAY;
+        let rooms = (0..3).map(|room| {
+            let mut sent = message(&format!("$message-{room}-{day}"));
+            sent.transaction_id = Some(day.to_string());
+            sent.copies = vec!["$copied".to_owned()];
+            RoomUpdate {
+                // The gap is yet to be looked through.
+                limited: true,
+                prev_batch: Some("p".to_owned()),
+                ..room_with(
+                    &format!("!{room}:x"),
+                    vec![sent, state(&format!("$topic-{room}-{day}"), "m.room.topic", "")],
+                )
+            }
+        });
+        let poll = Poll {
+            rooms: rooms.collect(),
+            // More of one poll than fit into a batch evenly.
+            device_lists_changed: vec![format!("@{day}:x"), "@bob:x".to_owned()],
+            device: Some(to_device(phone, &["1", "2"])),
+            ..feed.next()
+        };
+        feed.store(&poll).await.unwrap();
+    }
+    // Scans of an account at rest stay until somebody returns.
+    feed.now = 45 * DAY;
+    feed.rooms(vec![room_with(ROOM, Vec::new())]).await;
+    feed
+}
+
+/// Polls are stored while a turn goes on: none of them waits for its end.
+#[tokio::test]
+async fn polls_are_stored_while_a_turn_goes_on() {
+    let fresh = Fresh::database().await;
+    let mut feed = much(&fresh).await;
+    let now = 40 * DAY;
+    turn(&fresh, &feed, now, 3).await;
+    let due = due(&fresh.store, feed.account_id, now + HOUR).await;
+    // A store of its own, so that what it observes is the turn alone.
+    let retaining = fresh.store_of(2);
+    let steps = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&steps);
+    retaining.observe(move |observation| {
+        if matches!(observation, Observation::Statement { .. }) {
+            seen.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let turn = tokio::spawn(async move {
+        // In the pauses the polls are stored; with rows one by one there are some hundreds of them.
+        let pace = Pace { rows: 1, pause: Duration::from_millis(5) };
+        retaining.retain(&due, horizon(now + HOUR, now + HOUR - 10 * DAY, 3), pace).await.unwrap()
+    });
+    let mut stored_after = Vec::new();
+    for number in 0..POLLS_MEANWHILE {
+        let begun = steps.load(Ordering::SeqCst);
+        let has_gone_on = async || (steps.load(Ordering::SeqCst) > begun).then_some(());
+        eventually("the turn to go on", has_gone_on).await;
+        feed.rooms(vec![room_with("!0:x", vec![message(&format!("$meanwhile-{number}"))])]).await;
+        assert!(!turn.is_finished(), "the turn was over before poll {number}");
+        stored_after.push(steps.load(Ordering::SeqCst));
+    }
+    let gone = turn.await.unwrap();
+    let steps = steps.load(Ordering::SeqCst);
+    assert!(stored_after.iter().all(|stored| *stored < steps), "{stored_after:?} of {steps}");
+    assert!(gone.rows > 200, "{gone:?}");
 }
 
 /// Two processes share the accounts, and a turn that took too long promises nothing.
