@@ -1,5 +1,16 @@
 //! A small seeded generator (splitmix64), so that a randomised test is the same test every time and needs no crate.
 
+use std::ops::RangeInclusive;
+
+/// The numbers of the stories to play: as many as an ordinary run plays, or `TEST_SEEDS` of them, or `TEST_SEED` alone.
+pub fn seeds(ordinary: u64) -> RangeInclusive<u64> {
+    let number = |name: &str| -> Option<u64> { std::env::var_os(name)?.to_str()?.parse().ok() };
+    match number("TEST_SEED") {
+        Some(seed) => seed..=seed,
+        None => 1..=number("TEST_SEEDS").unwrap_or(ordinary),
+    }
+}
+
 /// A deterministic sequence of numbers.
 #[derive(Debug, Clone)]
 pub struct Random(u64);

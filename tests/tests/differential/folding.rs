@@ -12,7 +12,7 @@ mod script;
 
 use tests::lab::shared_postgres;
 use tests::proxy::Proxy;
-use tests::random::Random;
+use tests::random::{Random, seeds};
 use tests::scripted_homeserver::ScriptedHomeserver;
 
 use self::listener::Listener;
@@ -24,13 +24,8 @@ const POLLS: u64 = 30;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_split_of_the_polls_folds_to_the_same_view() {
-    let number = |name: &str| -> Option<u64> { std::env::var_os(name)?.to_str()?.parse().ok() };
-    let seeds = match number("TEST_SEED") {
-        Some(seed) => seed..=seed,
-        None => 1..=number("TEST_SEEDS").unwrap_or(SEEDS),
-    };
     let mut wrong = Vec::new();
-    for seed in seeds {
+    for seed in seeds(SEEDS) {
         wrong.extend(play(seed, 0).await.into_iter().map(|what| format!("seed {seed}: {what}")));
     }
     assert!(wrong.is_empty(), "{} views are wrong:\n{}", wrong.len(), wrong.join("\n"));

@@ -29,6 +29,7 @@ use std::time::Instant;
 
 use tests::client::Client;
 use tests::lab::Lab;
+use tests::random::seeds;
 
 use crate::world::World;
 
@@ -55,7 +56,7 @@ where
     L: Future<Output = Lab>,
     P: Future<Output = Result<(), String>> + Send + 'static,
 {
-    let seeds = Arc::new(Mutex::new(seeds()));
+    let seeds = Arc::new(Mutex::new(seeds(SEEDS).collect()));
     let mut players = Vec::new();
     for _ in 0..SIDE_BY_SIDE {
         let lab = Arc::new(lab().await);
@@ -95,13 +96,5 @@ where
             outcome.as_ref().err().map_or("well", |what| what)
         );
         wrong.extend(outcome.err());
-    }
-}
-
-fn seeds() -> VecDeque<u64> {
-    let number = |name: &str| -> Option<u64> { std::env::var_os(name)?.to_str()?.parse().ok() };
-    match number("TEST_SEED") {
-        Some(seed) => VecDeque::from([seed]),
-        None => (1..=number("TEST_SEEDS").unwrap_or(SEEDS)).collect(),
     }
 }

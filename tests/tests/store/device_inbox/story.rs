@@ -9,7 +9,7 @@
 
 use futures_util::future::join_all;
 use store::{AccountId, DeviceNid, Error, InboxSeq, Poll, SessionId, Store};
-use tests::random::Random;
+use tests::random::{Random, seeds};
 
 use crate::database::fresh_store;
 use crate::polls::{light, to_device};
@@ -56,12 +56,7 @@ type Outcome = Result<(), String>;
 #[tokio::test]
 async fn nothing_is_lost_or_doubled_and_everything_ends() {
     let store = fresh_store().await;
-    let number = |name: &str| -> Option<u64> { std::env::var_os(name)?.to_str()?.parse().ok() };
-    let seeds = match number("TEST_SEED") {
-        Some(seed) => seed..=seed,
-        None => 1..=number("TEST_SEEDS").unwrap_or(SEEDS),
-    };
-    for seed in seeds {
+    for seed in seeds(SEEDS) {
         let outcome = Story::begin(&store, seed).await.play().await;
         outcome.unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"));
     }
