@@ -12,6 +12,8 @@ mod files;
 #[cfg(test)]
 mod fuzz;
 mod sections;
+#[cfg(test)]
+mod taken;
 mod values;
 
 use std::ffi::OsString;

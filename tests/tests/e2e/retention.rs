@@ -80,6 +80,26 @@ async fn to_device_messages_that_nobody_comes_for_go_at_the_horizon() {
     assert_eq!(proxy.database().count(waiting).await, 1);
 }
 
+/// What is two days old is kept unless the operator wants it kept for one.
+#[tokio::test]
+async fn the_horizon_is_the_operators() {
+    for (flags, left) in [(&[][..], 2), (&["-retention", "1"], 1)] {
+        let stage = Stage::set_with(flags).await;
+        let (homeserver, proxy, alice) = (&stage.homeserver, &stage.proxy, &stage.alice);
+        let first = first_sync(&alice.user_id, ROOM, "s1", &["one"]);
+        homeserver.on_sync(None, &with_to_device(first, &[1, 2]));
+        alice.sync().send().await.ok();
+        homeserver.is_polled_with("s1").await;
+        let two_days = 2 * 24 * 60 * 60 * 1000;
+        let age =
+            format!("UPDATE device_inbox SET stored_at = stored_at - {two_days} WHERE seq = 1");
+        sql(proxy, &age).await;
+        has_its_turn(proxy).await;
+        let waiting = proxy.database().count("SELECT COUNT(*) FROM device_inbox").await;
+        assert_eq!(waiting, left, "{flags:?}");
+    }
+}
+
 /// The account's turn is due, and the program looks when it starts. After the turns it takes the chores up.
 async fn has_its_turn(proxy: &Proxy) {
     proxy.stop().await;
