@@ -43,6 +43,22 @@ fn check(exposed: &Exposition, series: &str, expected: f64) {
     assert!((found - expected).abs() < 1e-9, "{series} is {found}, not {expected}");
 }
 
+/// Counted when the program starts, and once a minute from then on.
+#[tokio::test]
+async fn the_backlog_is_what_waits_for_clients() {
+    let (stage, watcher) = watched().await;
+    let (homeserver, alice) = (&stage.homeserver, &stage.alice);
+    check(&scrape(&watcher).await, "syncv3_to_device_backlog", 0.0);
+    let first = first_sync(&alice.user_id, ROOM, "s1", &["one"]);
+    homeserver.on_sync(None, &with_to_device(first, &[1, 2]));
+    homeserver.on_sync(Some("s1"), &nothing_new("s1"));
+    // Nobody's session: it never says what it has got.
+    alice.sync().send().await.ok();
+    stage.proxy.stop().await;
+    stage.proxy.start_again().await;
+    until(&watcher, "syncv3_to_device_backlog", 2.0).await;
+}
+
 #[tokio::test]
 async fn the_values_follow_what_happens() {
     let (stage, watcher) = watched().await;
