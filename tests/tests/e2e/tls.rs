@@ -1,5 +1,7 @@
 //! TLS on both sides: clients are served with it, and the homeserver is spoken to with it and has to prove who it is.
 
+use std::time::Duration;
+
 use serde_json::json;
 use tests::authority::{Authority, Certificate};
 use tests::client::Client;
@@ -7,6 +9,9 @@ use tests::lab::shared_postgres;
 use tests::proxy::Proxy;
 use tests::scripted_homeserver::{ScriptedHomeserver, first_sync};
 use tests::wait::eventually;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 #[tokio::test]
 async fn clients_are_served_over_tls() {
@@ -30,6 +35,30 @@ async fn clients_are_served_over_tls() {
     let plain = alice.at(&format!("http://{}", proxy.address())).on_new_connections();
     plain.sync().try_send().await.expect_err("plain HTTP is not answered");
     alice.sync().send().await.ok();
+}
+
+/// A handshake has ten seconds: who says nothing holds a connection no longer.
+#[tokio::test]
+async fn a_handshake_that_does_not_come_is_not_waited_for() {
+    let authority = Authority::new();
+    let homeserver = ScriptedHomeserver::start().await;
+    let proxy = serving_tls(&homeserver, &authority.certify("127.0.0.1")).await;
+    let mut silent = TcpStream::connect(proxy.address()).await.unwrap();
+    // The beginning of a handshake, and no more of it.
+    let mut slow = TcpStream::connect(proxy.address()).await.unwrap();
+    slow.write_all(&[22, 3, 1]).await.unwrap();
+
+    let mut said = Vec::new();
+    for connection in [&mut silent, &mut slow] {
+        let end = timeout(Duration::from_secs(15), connection.read_to_end(&mut said)).await;
+        // Closed, or reset: what was sent has not been read.
+        end.expect("the connection is over within 15 seconds").ok();
+    }
+    assert!(said.is_empty(), "nothing was said: {said:?}");
+
+    let base = format!("https://{}", proxy.address());
+    let alice = homeserver.device(&base, "@alice:scripted", "PHONE").trusting(&authority.roots());
+    alice.whoami().await.ok();
 }
 
 #[tokio::test]

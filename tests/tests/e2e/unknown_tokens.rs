@@ -8,6 +8,7 @@ use serde_json::json;
 use tests::client::{Client, Reply};
 use tests::lab::shared_postgres;
 use tests::proxy::Proxy;
+use tests::replicas::Replicas;
 use tests::scripted_homeserver::{Canned, Gate, ScriptedHomeserver, first_sync};
 use tests::wait::eventually;
 
@@ -43,6 +44,29 @@ async fn a_refused_token_costs_the_homeserver_one_question_a_minute() {
         }
     }
     assert_eq!(questions_about(homeserver, &stranger), 1);
+}
+
+/// A refusal is remembered by the process that heard it.
+#[tokio::test]
+async fn a_refused_token_costs_one_question_a_minute_of_each_process() {
+    const PROCESSES: usize = 3;
+    let homeserver = ScriptedHomeserver::start().await;
+    let database = shared_postgres().await.database().await;
+    let replicas = Replicas::start(&homeserver.url(), &database, PROCESSES).await;
+    let stranger = stranger_at(replicas.proxy(0), "of_all");
+    let words = json!({"errcode": "M_UNKNOWN_TOKEN", "error": "in words of its own"});
+    homeserver.revoke(&stranger, words.clone());
+
+    for _ in 0..5 {
+        for number in 0..PROCESSES {
+            let here = replicas.at(number, &stranger);
+            for reply in [here.sync().send().await, here.v3_sync(&json!({})).send().await] {
+                assert_eq!((reply.status, &reply.json), (401, &words));
+            }
+        }
+    }
+    let asked = questions_about(&homeserver, &stranger);
+    assert!((1..=PROCESSES).contains(&asked), "{asked} questions of {PROCESSES} processes");
 }
 
 #[tokio::test]
