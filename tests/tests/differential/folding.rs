@@ -2,8 +2,8 @@
 //!
 //! A scripted homeserver tells a random stream of polls of three rooms. Clients sync at moments of their own: some after each
 //! poll, some seldom, some lose what they knew and go on from an old `since`, with wide and narrow timelines, lazily loaded
-//! members, the state before and after the timeline, and in sessions of v3. In the end what each has folded together must be
-//! what was told: all of it, or the part that its filter lets through.
+//! members, the state before and after the timeline, in sessions of v3, and two in each story with a filter of any kind. In
+//! the end what each has folded together must be what was told: all of it, or the part that its filter lets through.
 //!
 //! `TEST_SEEDS` and `TEST_SEED` count here too.
 
@@ -48,6 +48,7 @@ async fn play(seed: u64, untold: u64) -> Vec<String> {
     let mut script = Script::new(seed);
     homeserver.on_sync(None, &script.poll(0, false));
     let mut listeners = Listener::all(&alice);
+    listeners.extend(Listener::filtered(&alice, &script, seed));
     // Nobody is polled for before they have asked.
     listeners[0].sync(0).await;
     for number in 1..=POLLS {

@@ -1,5 +1,7 @@
 //! Clients: each with its own habits, filter and view.
 
+mod filtered;
+
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -10,10 +12,11 @@ use tests::random::Random;
 use tests::wait::PATIENCE;
 
 use super::script::{END, ME, Room, Script};
+use crate::filters::Filter;
 use crate::model::Model;
 
 /// How much of the truth a client knows in the end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 enum Sees {
     /// Everything.
     All,
@@ -23,6 +26,8 @@ enum Sees {
     Lazily,
     /// Timelines of messages; of the state nothing is said.
     Messages,
+    /// What this lets through.
+    Filtered(Filter),
 }
 
 /// A client.
@@ -180,6 +185,9 @@ impl Listener {
 
     /// What it knows, beside what was told.
     pub(super) fn agrees(&self, script: &Script) -> Result<(), String> {
+        if let Sees::Filtered(filter) = &self.sees {
+            return self.agrees_with(filter, script);
+        }
         let wrong = |what: &str, knows: String, told: String| {
             Err(format!("{}: {what}: knows {knows}, was told {told}", self.name))
         };
@@ -211,14 +219,15 @@ impl Listener {
                 return wrong("state", format!("{state:?}"), format!("{truth:?}"));
             }
             let tail = self.knows.tails.get(&room.room_id).cloned().unwrap_or_default();
-            let messages = |kind: &str| self.sees != Sees::Messages || kind == "m.room.message";
+            let messages =
+                |kind: &str| !matches!(self.sees, Sees::Messages) || kind == "m.room.message";
             let truth: Vec<String> = room
                 .tail
                 .iter()
                 .filter(|(_, kind)| messages(kind))
                 .map(|(id, _)| id.clone())
                 .collect();
-            let fits = if self.sees == Sees::Newest {
+            let fits = if matches!(self.sees, Sees::Newest) {
                 truth.ends_with(&tail) && tail.is_empty() == truth.is_empty()
             } else {
                 truth == tail
@@ -260,10 +269,10 @@ impl Listener {
 
     /// Which state it must know as it is.
     fn judges(&self, key: &(String, String)) -> bool {
-        match self.sees {
+        match &self.sees {
             Sees::All | Sees::Newest => true,
             Sees::Lazily => key.0 != "m.room.member" || key.1 == ME,
-            Sees::Messages => false,
+            Sees::Messages | Sees::Filtered(_) => false,
         }
     }
 }
