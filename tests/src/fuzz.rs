@@ -59,7 +59,11 @@ pub fn check(name: &str, target: impl Fn(&mut Choices<'_>)) {
 #[cfg(fuzzing_libfuzzer)]
 fn led_by_coverage(target: &impl Fn(&mut Choices<'_>)) -> bool {
     let target = AssertUnwindSafe(target);
-    bolero::check!().for_each(move |bytes: &[u8]| (*target)(&mut Choices::new(bytes)));
+    // The macro may return, and with nothing.
+    let lead = || {
+        bolero::check!().for_each(move |bytes: &[u8]| (*target)(&mut Choices::new(bytes)));
+    };
+    lead();
     true
 }
 
