@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// A to-device message, verbatim.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InboxMessage {
     /// Its number.
     pub seq: InboxSeq,

@@ -83,9 +83,11 @@ impl Sync<'_> {
         for attempt in 1..=TRIES {
             let stored =
                 store.inbox(account_id, device.device_nid, standing.inbox, INBOX_LIMIT).await?;
-            // More may have come, and another request may have acknowledged some.
+            // More may have come, which this process hears of later where another one polls; and another request may have
+            // acknowledged some.
             let came = !found.more
-                && found.messages.last().is_some_and(|last| device.inbox_seq() > last.seq);
+                && stored.messages.len() > found.messages.len()
+                && stored.messages.starts_with(&found.messages);
             let went = device.v2_acked(now_ms()).is_some_and(|acked| acked > standing.inbox);
             let (found, stored) = (format!("{found:?}"), format!("{stored:?}"));
             if came || went || found == stored {
