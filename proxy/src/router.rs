@@ -79,6 +79,10 @@ pub(crate) struct Forwarding {
 
 /// Decides. `raw_path` is the path as it came over the wire.
 pub(crate) fn route(method: &Method, raw_path: &str, forwarding: Forwarding) -> Route {
+    // `*`, or nothing that a server would find under its root.
+    if !raw_path.starts_with('/') {
+        return Route::NotForwarded;
+    }
     if let Some(route) = sync(method, raw_path) {
         return route;
     }

@@ -162,6 +162,7 @@ fn what_clients_need_not_reach_is_not_forwarded() {
     }
     check("CONNECT", "", &Route::NotForwarded);
     check("GET", "*", &Route::NotForwarded);
+    check_with(OPEN, "GET", "./_synapse/admin/v1/users", &Route::NotForwarded);
 }
 
 #[test]

@@ -49,11 +49,9 @@ fn split_url(scheme: &str, url: &str) -> Result<Parsed, SettingsError> {
         tail.push('?');
         tail.push_str(&others.join("&"));
     }
-    Ok(Parsed {
-        rest: format!("{scheme}{credentials}{}", tail.replace('@', "%40")),
-        sslmode,
-        sslrootcert,
-    })
+    // What stood before the query is the end now, where space means nothing either.
+    let rest = format!("{scheme}{credentials}{}", tail.replace('@', "%40"));
+    Ok(Parsed { rest: rest.trim_end().to_owned(), sslmode, sslrootcert })
 }
 
 fn split_pairs(text: &str) -> Result<Parsed, SettingsError> {
@@ -180,6 +178,7 @@ mod tests {
             None,
         );
         check("postgres://h?sslmode=require", "postgres://h", Some("require"), None);
+        check("postgres://h\n?sslmode=require", "postgres://h", Some("require"), None);
     }
 
     #[test]

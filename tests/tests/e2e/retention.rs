@@ -103,6 +103,13 @@ async fn the_horizon_is_the_operators() {
 /// The account's turn is due, and the program looks when it starts. After the turns it takes the chores up.
 async fn has_its_turn(proxy: &Proxy) {
     proxy.stop().await;
+    // A statement that was under way when it stopped may run on, and take up a chore after what follows here.
+    let left = "SELECT COUNT(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name = 'syncv3'";
+    eventually("its connections to end", async || {
+        (proxy.database().count(left).await == 0).then_some(())
+    })
+    .await;
     sql(proxy, "UPDATE accounts SET retained_at = 0; DELETE FROM chores").await;
     proxy.start_again().await;
     eventually("the turns to be over", async || {
