@@ -65,6 +65,12 @@ fn split_pairs(text: &str) -> Result<Parsed, SettingsError> {
         if key.is_empty() || key.contains(char::is_whitespace) {
             return Err(SettingsError::Malformed("a `=` is missing after a name"));
         }
+        // What is left of the pairs must not look like a URL to who reads it next.
+        if !key.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_') {
+            return Err(SettingsError::Malformed(
+                "a name has other characters than letters, digits and `_`",
+            ));
+        }
         let (value, after) = take_value(after.trim_start())?;
         match key {
             "sslmode" => parsed.sslmode = Some(value),
@@ -187,6 +193,7 @@ mod tests {
             "host",
             "=x",
             "a b=c",
+            "sslmode=require postgresql://u@h/d?sslmode=prefer",
             "password='open",
             "postgres://h/d?sslmode=%4",
             "postgres://h/d?sslmode=%zz",
