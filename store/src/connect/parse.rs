@@ -36,7 +36,7 @@ fn split_url(scheme: &str, url: &str) -> Result<Parsed, SettingsError> {
     let mut sslmode = None;
     let mut sslrootcert = None;
     let mut others = Vec::new();
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+    for pair in query.split('&').filter(|pair| !pair.trim().is_empty()) {
         match pair.split_once('=') {
             Some(("sslmode", value)) => sslmode = Some(percent_decode(value)?),
             Some(("sslrootcert", value)) => sslrootcert = Some(percent_decode(value)?),
@@ -185,6 +185,7 @@ mod tests {
         );
         check("postgres://h?sslmode=require", "postgres://h", Some("require"), None);
         check("postgres://h\n?sslmode=require", "postgres://h", Some("require"), None);
+        check("postgres://h?a=b&\n&sslmode=require&\n", "postgres://h?a=b", Some("require"), None);
     }
 
     #[test]
