@@ -22,6 +22,12 @@ use crate::world::{Homeserver, THE_PROXY, World};
 /// How long the short form lasts, in each world.
 const SHORT: Duration = Duration::from_secs(70);
 
+/// Once in so many rounds of the long form faults last for so long, in milliseconds, that leases and retries are over before
+/// them; else they last for so long.
+const LONG_ROUNDS: u64 = 10;
+const LONG: (u64, u64) = (20_000, 40_000);
+const USUAL: (u64, u64) = (300, 6_000);
+
 /// How much larger than after its warm-up the process may be: this, or a fifth.
 const MORE_MEMORY_KIB: u64 = 16 * 1_024;
 
@@ -56,13 +62,22 @@ async fn storm(name: &'static str, homeserver: Homeserver, lasting: Duration, se
 
     let began = Instant::now();
     let patient = lasting > SHORT;
-    rounds(&world, &mut random, began + lasting / 2, true, &mut report).await;
+    rounds(&world, &mut random, began + lasting / 2, true, patient, &mut report).await;
     // The process that lives from here on is a fresh one, and is warm when it has met faults for a while.
-    world.suffers(async { world.proxy.crash_and_restart().await }).await;
+    let over = world.suffers(async { world.proxy.crash_and_restart().await }).await;
+    // One that starts may give up for want of a database; one that has answered everybody has started.
+    world.recovers(over, "the last restart").await;
     let ended_before = ends.lock().unwrap().len();
+    if patient {
+        // What it meets for the first time after that is no growth either.
+        for fault in FAULTS.iter().filter(|fault| can_befall(fault, &world, false)) {
+            round(&world, &[*fault], &mut random, USUAL, &mut report).await;
+        }
+    }
     // At the first of these moments it is warm, and what it holds at the others is compared with that.
     for (moment, twentieths) in [("start", 11), ("middle", 15), ("late", 18), ("end", 20)] {
-        rounds(&world, &mut random, began + lasting * twentieths / 20, false, &mut report).await;
+        let until = began + lasting * twentieths / 20;
+        rounds(&world, &mut random, until, false, patient, &mut report).await;
         rest(patient).await;
         world.recovers(Instant::now(), "everything").await;
         report.footprints.push((moment, Footprint::of(&world).await));
@@ -86,32 +101,50 @@ async fn rounds(
     random: &mut Random,
     until: Instant,
     with_kills: bool,
+    patient: bool,
     report: &mut Report,
 ) {
     while Instant::now() < until {
         let faults = choose(world, random, with_kills);
-        let names: Vec<&str> = faults.iter().map(|fault| fault.name).collect();
-        let names = names.join(" + ");
-        let running: Vec<_> = faults
-            .iter()
-            .map(|fault| {
-                let lasting = Duration::from_millis(random.between(300, 6_000));
-                fault.befall(world, lasting, random.between(0, u64::MAX - 1))
-            })
-            .collect();
-        eprintln!("{}: {names}", world.name);
-        let over = world.suffers(async { drop(join_all(running).await) }).await;
-        let recovery = world.recovers(over, &names).await;
-        report.rounds += 1;
-        for fault in faults {
-            let (times, longest) = report.faults.entry(fault.name).or_default();
-            *times += 1;
-            *longest = recovery.max(*longest);
-        }
-        if recovery > report.longest_recovery.0 {
-            report.longest_recovery = (recovery, names);
-        }
+        let at_length = patient && random.one_in(LONG_ROUNDS);
+        let lasting = if at_length { LONG } else { USUAL };
+        report.long_rounds += u64::from(at_length);
+        round(world, &faults, random, lasting, report).await;
         tokio::time::sleep(Duration::from_millis(random.between(0, 1_500))).await;
+    }
+}
+
+/// These faults at once, each for as long as chance says, from the first to the second number of milliseconds; and all is well
+/// again.
+async fn round(
+    world: &Arc<World>,
+    faults: &[Fault],
+    random: &mut Random,
+    (shortest, longest): (u64, u64),
+    report: &mut Report,
+) {
+    let names: Vec<&str> = faults.iter().map(|fault| fault.name).collect();
+    let names = names.join(" + ");
+    let lasting: Vec<u64> = faults.iter().map(|_| random.between(shortest, longest)).collect();
+    let running: Vec<_> = faults
+        .iter()
+        .zip(&lasting)
+        .map(|(fault, lasting)| {
+            let lasting = Duration::from_millis(*lasting);
+            fault.befall(world, lasting, random.between(0, u64::MAX - 1))
+        })
+        .collect();
+    eprintln!("{}: {names}, {lasting:?} ms", world.name);
+    let over = world.suffers(async { drop(join_all(running).await) }).await;
+    let recovery = world.recovers(over, &names).await;
+    report.rounds += 1;
+    for fault in faults {
+        let (times, longest) = report.faults.entry(fault.name).or_default();
+        *times += 1;
+        *longest = recovery.max(*longest);
+    }
+    if recovery > report.longest_recovery.0 {
+        report.longest_recovery = (recovery, names);
     }
 }
 
@@ -123,13 +156,16 @@ fn choose(world: &World, random: &mut Random, with_kills: bool) -> Vec<Fault> {
         let possible: Vec<Fault> = FAULTS
             .iter()
             .copied()
-            .filter(|fault| fault.can_befall(world))
-            .filter(|fault| with_kills || fault.upon != Upon::Process)
+            .filter(|fault| can_befall(fault, world, with_kills))
             .filter(|fault| chosen.iter().all(|one| one.upon != fault.upon))
             .collect();
         chosen.push(*random.pick(&possible));
     }
     chosen
+}
+
+fn can_befall(fault: &Fault, world: &World, with_kills: bool) -> bool {
+    fault.can_befall(world) && (with_kills || fault.upon != Upon::Process)
 }
 
 /// The long form lets a minute pass in which nothing goes wrong, so that what is only late is not taken for lost.

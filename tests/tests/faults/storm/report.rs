@@ -15,6 +15,8 @@ pub(crate) struct Report {
     pub(crate) seed: u64,
     pub(crate) lasted: Duration,
     pub(crate) rounds: u64,
+    /// Those of them whose faults lasted for twenty seconds and more.
+    pub(crate) long_rounds: u64,
     /// How often each fault was, and the longest time until all was well after a round with it.
     pub(crate) faults: BTreeMap<&'static str, (u64, Duration)>,
     pub(crate) longest_recovery: (Duration, String),
@@ -75,7 +77,8 @@ impl Report {
             .collect();
         json!({
             "homeserver": self.world, "seed": self.seed, "seconds": self.lasted.as_secs(),
-            "rounds": self.rounds, "faults_injected": sum(self.faults.values().map(|one| one.0).collect()),
+            "rounds": self.rounds, "long_rounds": self.long_rounds,
+            "faults_injected": sum(self.faults.values().map(|one| one.0).collect()),
             "faults": faults, "ends": self.ends,
             "messages_checked": sum(world.testimonies(|one| one.checked)),
             "requests": sum(world.testimonies(|one| one.requests)),
@@ -100,7 +103,9 @@ impl Report {
         );
         row("---", "---".to_owned());
         for (name, key) in [
-            ("Faults injected", "faults_injected"),
+            ("Rounds", "rounds"),
+            ("… with failures of 20 to 40 s", "long_rounds"),
+            ("Failures", "faults_injected"),
             ("Messages checked", "messages_checked"),
             ("Requests", "requests"),
             ("… abandoned by their client", "requests_abandoned"),
