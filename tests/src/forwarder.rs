@@ -1,7 +1,7 @@
 //! A wire between the proxy and what it stands on, Postgres or a homeserver, that a test can cut, block or slow down.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -53,6 +53,16 @@ impl Forwarder {
     pub async fn to_postgres(database: &Database) -> Self {
         let near = paths::scratch("forwarder").join(SOCKET);
         Self::between(End::Unix(near), End::Unix(database.socket_directory().join(SOCKET))).await
+    }
+
+    /// A wire from a port on loopback to a socket that whoever is under test makes.
+    pub async fn to_socket(path: &Path) -> Self {
+        Self::between(End::Tcp(paths::free_port()), End::Unix(path.to_owned())).await
+    }
+
+    /// A wire from a socket at `path` to a port on loopback.
+    pub async fn from_socket(path: &Path, port: u16) -> Self {
+        Self::between(End::Unix(path.to_owned()), End::Tcp(port)).await
     }
 
     async fn between(near: End, far: End) -> Self {

@@ -46,8 +46,16 @@ pub(crate) fn keep_reply(path: &str, status: u16, body: &[u8]) {
     }
 }
 
+/// Keeps an answer that was read from a connection as it came, if it is an error.
+pub fn keep_answer(answer: &str) {
+    let status = answer.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
+    if let Some(status) = status {
+        keep_reply("a connection", status, answer.as_bytes());
+    }
+}
+
 /// Where a proxy writes its log, if it is collected.
-pub(crate) fn log() -> Option<PathBuf> {
+pub fn log() -> Option<PathBuf> {
     static COUNTER: AtomicU32 = AtomicU32::new(0);
     let number = COUNTER.fetch_add(1, Ordering::Relaxed);
     Some(evidence("logs")?.join(format!("proxy-{}-{number}.log", std::process::id())))

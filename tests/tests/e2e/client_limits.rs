@@ -9,6 +9,7 @@ use tests::client::Client;
 use tests::lab::shared_postgres;
 use tests::proxy::Proxy;
 use tests::scripted_homeserver::{Canned, Gate, ScriptedHomeserver, first_sync};
+use tests::secrets::keep_answer;
 use tests::wait::{PATIENCE, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -235,7 +236,7 @@ async fn until_closed(stream: &mut TcpStream) -> String {
         Ok(_) => {}
         Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}"),
     }
-    String::from_utf8_lossy(&answer).into_owned()
+    kept(&answer)
 }
 
 /// The first piece of an answer on a connection that stays open.
@@ -244,5 +245,12 @@ async fn answer_on(stream: &mut TcpStream) -> String {
     let limit = PATIENCE + Duration::from_secs(1);
     let read = tokio::time::timeout(limit, stream.read(&mut answer)).await;
     let length = read.expect("there is an answer").unwrap_or(0);
-    String::from_utf8_lossy(&answer[..length]).into_owned()
+    kept(&answer[..length])
+}
+
+/// The text of an answer, in which secrets are looked for as in all others.
+fn kept(answer: &[u8]) -> String {
+    let answer = String::from_utf8_lossy(answer).into_owned();
+    keep_answer(&answer);
+    answer
 }

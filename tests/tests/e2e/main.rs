@@ -57,6 +57,7 @@ mod to_device;
 mod token_life;
 mod traces;
 mod typing;
+mod unix_socket;
 mod unknown_tokens;
 mod upkeep;
 mod v2_sync;

@@ -10,6 +10,7 @@ use std::fmt::Write;
 
 use tests::proxy::Proxy;
 use tests::scripted_homeserver::ScriptedHomeserver;
+use tests::secrets::keep_answer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -29,7 +30,9 @@ async fn raw_request(
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.unwrap();
-    String::from_utf8_lossy(&answer).into_owned()
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    keep_answer(&answer);
+    answer
 }
 
 fn targets(homeserver: &ScriptedHomeserver) -> Vec<String> {

@@ -5,6 +5,7 @@ use tests::client::Client;
 use tests::lab::shared_postgres;
 use tests::proxy::Proxy;
 use tests::scripted_homeserver::Canned;
+use tests::secrets::keep_answer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -115,6 +116,7 @@ async fn no_request_is_smuggled_inside_another() {
         let mut answer = String::new();
         // A connection that is given up in mid-request may end anyhow.
         stream.read_to_string(&mut answer).await.ok();
+        keep_answer(&answer);
         assert!(!answer.contains("smuggled"), "{framing}: {answer}");
     }
     assert!(homeserver.seen_at("/_synapse").is_empty(), "{:?}", targets(homeserver));
