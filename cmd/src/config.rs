@@ -134,7 +134,7 @@ pub(crate) struct Flags {
     #[arg(long, env = "SYNCV3_TLS_KEY", value_name = "FILE")]
     tls_key: Option<String>,
 
-    /// The proxy's own URL as clients see it, told to them at login [default: from the request's Host]
+    /// The proxy's own URL as clients see it, told to them at login [default: from each request's headers]
     #[arg(long, env = "SYNCV3_PUBLIC_BASEURL", value_name = "URL")]
     public_baseurl: Option<String>,
 
@@ -170,11 +170,11 @@ pub(crate) struct Flags {
     #[arg(long, env = "SYNCV3_MAX_FIRST_POLLS", value_name = "N", default_value = defaults::MAX_FIRST_POLLS)]
     max_first_polls: String,
 
-    /// Pass `/_synapse/admin` on to the homeserver
+    /// Pass all of `/_synapse/` on to the homeserver, its administration included
     #[arg(long, env = "SYNCV3_FORWARD_ADMIN", value_name = "BOOL", default_value = defaults::FORWARD, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     forward_admin: String,
 
-    /// Pass federation paths on to the homeserver
+    /// Pass `/_matrix/federation` and `/_matrix/key` on to the homeserver
     #[arg(long, env = "SYNCV3_FORWARD_FEDERATION", value_name = "BOOL", default_value = defaults::FORWARD, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     forward_federation: String,
 

@@ -29,7 +29,7 @@ use std::{
 };
 
 use store::{AccountId, DeviceUpdate, InboxSeq, Position};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tracing::Instrument;
 
 use crate::{
@@ -213,7 +213,7 @@ impl Poller {
                 continue;
             }
             capabilities::refresh(&self.state, &current);
-            self.watch.polls();
+            self.watch.polls(self.is_main() && self.main_kind() == PollKind::First);
             let kind = if self.is_main() { "main" } else { "light" };
             let outcome = self.poll(&current, backoff.tries()).await;
             match outcome {
@@ -230,14 +230,14 @@ impl Poller {
                 Outcome::AskAgain => {}
                 Outcome::Refused => Box::pin(self.give_up(&current)).await,
                 Outcome::Locked => self.lay_down(&current),
+                Outcome::TurnedAway => {
+                    self.watch.does(Activity::TurnedAway);
+                    let wait = backoff.next(Some(outcome::PROBE), outcome::PROBE);
+                    wait_for_another(&mut token, wait).await;
+                }
                 Outcome::Retry { after, at_most } => {
                     self.watch.does(Activity::Failing);
-                    let wait = backoff.next(after, at_most);
-                    tokio::select! {
-                        () = tokio::time::sleep(wait) => {}
-                        // A client has come with another token: that is worth a try at once.
-                        _ = token.changed() => {}
-                    }
+                    wait_for_another(&mut token, backoff.next(after, at_most)).await;
                 }
             }
         }
@@ -393,6 +393,14 @@ impl Poller {
         if self.is_main() {
             self.account.wake_candidates();
         }
+    }
+}
+
+/// Waits, unless a client comes with another token: that is worth a try at once.
+async fn wait_for_another(token: &mut watch::Receiver<Option<AccessToken>>, at_most: Duration) {
+    tokio::select! {
+        () = tokio::time::sleep(at_most) => {}
+        _ = token.changed() => {}
     }
 }
 

@@ -114,8 +114,12 @@ labels! {
     Activity {
         /// It polls.
         Polling = "polling",
+        /// Nothing is stored of its account yet: the first poll is under way or stands in line, which may take minutes.
+        Beginning = "beginning",
         /// Its last poll failed.
         Failing = "failing",
+        /// The homeserver serves its user no sync: consent is missing, the account is deactivated, ….
+        TurnedAway = "turned_away",
         /// Nobody uses its device.
         Resting = "resting",
         /// It waits for a client to bring a token.

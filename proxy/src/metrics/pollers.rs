@@ -9,6 +9,9 @@ use tokio::time::Instant;
 
 use super::labels::{Activity, Label};
 
+/// What those do whose clients lack something when they have long had no success. The others wait for somebody.
+const WANTING: [Activity; 2] = [Activity::Polling, Activity::Failing];
+
 /// All pollers of the process.
 #[derive(Debug)]
 pub(super) struct Pollers {
@@ -59,7 +62,7 @@ impl Pollers {
                 continue;
             };
             *count += 1;
-            if matches!(activity, Activity::Polling | Activity::Failing) {
+            if WANTING.contains(activity) {
                 let age = now.saturating_sub(standing.succeeded.load(Ordering::Relaxed));
                 oldest = oldest.max(age);
             }
@@ -73,11 +76,10 @@ impl Pollers {
 }
 
 impl PollerWatch {
-    /// What it does now. Who begins to poll after a rest has nothing to catch up with yet.
+    /// What it does now. Who was not in want of a success before has nothing to catch up with yet.
     pub(crate) fn does(&self, activity: Activity) {
         let before = self.standing.activity.swap(activity.index(), Ordering::Relaxed);
-        let idle = [Activity::Resting.index(), Activity::WithoutToken.index()];
-        if idle.contains(&before) {
+        if !WANTING.iter().any(|one| one.index() == before) {
             self.succeeded_now();
         }
     }
@@ -88,10 +90,11 @@ impl PollerWatch {
         self.does(Activity::Polling);
     }
 
-    /// A poll is under way, of one that failed before or not.
-    pub(crate) fn polls(&self) {
-        if self.standing.activity.load(Ordering::Relaxed) != Activity::Failing.index() {
-            self.does(Activity::Polling);
+    /// A poll is under way, the first of its account or not. What became of the one before holds until this one succeeds.
+    pub(crate) fn polls(&self, is_first: bool) {
+        let failed = [Activity::Failing.index(), Activity::TurnedAway.index()];
+        if !failed.contains(&self.standing.activity.load(Ordering::Relaxed)) {
+            self.does(if is_first { Activity::Beginning } else { Activity::Polling });
         }
     }
 
@@ -114,12 +117,12 @@ mod tests {
     async fn who_fails_or_hangs_grows_old_and_who_rests_does_not() {
         let pollers = Arc::new(Pollers::new());
         let (one, other) = (pollers.watch(), pollers.watch());
-        one.polls();
+        one.polls(false);
         other.does(Activity::Resting);
         tokio::time::advance(Duration::from_mins(1)).await;
         assert_eq!(pollers.count().1, Duration::from_mins(1));
         one.does(Activity::Failing);
-        one.polls();
+        one.polls(false);
         let (counts, oldest) = pollers.count();
         assert_eq!(oldest, Duration::from_mins(1), "a new try is no success");
         assert!(counts.contains(&(Activity::Failing, 1)), "{counts:?}");
@@ -127,7 +130,28 @@ mod tests {
         assert_eq!(pollers.count().1, Duration::ZERO);
         tokio::time::advance(Duration::from_mins(1)).await;
         drop(one);
-        other.polls();
+        other.polls(false);
         assert_eq!(pollers.count().1, Duration::ZERO, "nobody missed anything while it rested");
+    }
+    #[tokio::test(start_paused = true)]
+    async fn who_begins_or_is_turned_away_grows_old_only_when_it_fails() {
+        let pollers = Arc::new(Pollers::new());
+        let (begins, turned_away) = (pollers.watch(), pollers.watch());
+        begins.polls(true);
+        turned_away.polls(false);
+        turned_away.does(Activity::TurnedAway);
+        tokio::time::advance(Duration::from_mins(10)).await;
+        turned_away.polls(false);
+        let (counts, oldest) = pollers.count();
+        assert_eq!(oldest, Duration::ZERO);
+        for activity in [Activity::Beginning, Activity::TurnedAway] {
+            assert!(counts.contains(&(activity, 1)), "{counts:?}");
+        }
+        begins.does(Activity::Failing);
+        turned_away.does(Activity::Failing);
+        assert_eq!(pollers.count().1, Duration::ZERO);
+        tokio::time::advance(Duration::from_mins(1)).await;
+        begins.polls(true);
+        assert_eq!(pollers.count().1, Duration::from_mins(1));
     }
 }

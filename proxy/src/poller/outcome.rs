@@ -17,7 +17,7 @@ pub(super) const RETRY: Duration = Duration::from_secs(10);
 const FENCED_RETRY: Duration = Duration::from_secs(1);
 
 /// How often to look whether an account that upstream turns away is let in again: that, too, is noticed within fifteen seconds.
-const PROBE: Duration = RETRY;
+pub(super) const PROBE: Duration = RETRY;
 
 /// What a poller does next.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub(super) enum Outcome {
     Refused,
     /// Upstream has locked the account: the token may be good again later.
     Locked,
+    /// Upstream serves the user no sync, for as long as somebody does nothing about it: look again slowly.
+    TurnedAway,
     /// Ask the same again, after a while.
     Retry {
         /// What upstream asked for, if it did.
@@ -46,7 +48,7 @@ impl Outcome {
             Self::Stored => PollOutcome::Stored,
             Self::AskAgain => PollOutcome::GivenUp,
             Self::Refused | Self::Locked => PollOutcome::Refused,
-            Self::Retry { .. } => PollOutcome::Failed,
+            Self::TurnedAway | Self::Retry { .. } => PollOutcome::Failed,
         }
     }
 }
@@ -66,8 +68,8 @@ pub(super) fn of_failure(error: &upstream::Error, is_first: bool) -> Outcome {
         let at_most = if is_first { FIRST_POLL_RETRY } else { RETRY };
         return Outcome::Retry { after: error.retry_after(), at_most };
     }
-    // Consent missing, a resource limit, …: not the token's end. Look again slowly.
-    Outcome::Retry { after: Some(PROBE), at_most: PROBE }
+    // Consent missing, a resource limit, …: not the token's end.
+    Outcome::TurnedAway
 }
 
 /// Whether upstream does not know the position that it once gave.

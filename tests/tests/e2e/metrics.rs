@@ -1,6 +1,7 @@
 //! `/metrics`: what is counted, how it is written, and what never stands in it.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tests::client::Client;
@@ -8,7 +9,7 @@ use tests::exposition::Exposition;
 use tests::matchers::{assert_no_trace, messages};
 use tests::paths;
 use tests::scripted_homeserver::{Fault, first_sync, messages_in, nothing_new, with_to_device};
-use tests::wait::eventually;
+use tests::wait::{eventually, look_away};
 
 use crate::stage::Stage;
 
@@ -136,6 +137,30 @@ async fn a_homeserver_that_fails_is_seen() {
         (exposed.value("syncv3_poll_oldest_success_seconds") > 1.0).then_some(())
     })
     .await;
+}
+
+/// Nobody but its user or the homeserver's operator can mend that: it is no lag to be woken for.
+#[tokio::test]
+async fn a_user_whom_the_homeserver_serves_no_sync_is_seen_and_does_not_lag() {
+    let (stage, watcher) = watched().await;
+    let (homeserver, alice) = (&stage.homeserver, &stage.alice);
+    homeserver.on_sync(None, &nothing_new("s1"));
+    alice.sync().send().await.ok();
+    let words = json!({"errcode": "M_CONSENT_NOT_GIVEN", "error": "agree first"});
+    homeserver.next_syncs_fail(1, &Fault::Status(403, words));
+    homeserver.on_sync(Some("s1"), &nothing_new("s2"));
+    let turned_away = r#"syncv3_pollers{activity="turned_away"}"#;
+    until(&watcher, turned_away, 1.0).await;
+
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(3) {
+        let exposed = scrape(&watcher).await;
+        check(&exposed, turned_away, 1.0);
+        check(&exposed, "syncv3_poll_oldest_success_seconds", 0.0);
+        look_away().await;
+    }
+    // The next try comes ten seconds after the first.
+    until(&watcher, turned_away, 0.0).await;
 }
 
 #[tokio::test]
