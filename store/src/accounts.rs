@@ -121,16 +121,26 @@ impl Store {
         Ok(())
     }
 
-    /// Records that a client syncs as this user. `now` is in milliseconds.
-    pub async fn touch_account(&self, account_id: AccountId, now: i64) -> Result<(), Error> {
-        self.query(
-            "accounts::touch_account",
-            "-- accounts::touch_account
-            UPDATE accounts SET used_at = GREATEST(used_at, $2) WHERE account_id = $1",
-            &[&account_id.0, &now],
-        )
-        .await?;
-        Ok(())
+    /// Records that a client syncs as this user. `now` is in milliseconds. Gives whether it has: for a poll that is just being
+    /// stored, which may take minutes, it does not wait.
+    pub async fn touch_account(&self, account_id: AccountId, now: i64) -> Result<bool, Error> {
+        let touched = self
+            .query(
+                "accounts::touch_account",
+                "-- accounts::touch_account
+                UPDATE accounts
+                SET used_at = GREATEST(used_at, $2)
+                WHERE account_id = (
+                    SELECT account_id
+                    FROM accounts
+                    WHERE account_id = $1
+                    FOR NO KEY UPDATE SKIP LOCKED
+                )
+                RETURNING account_id",
+                &[&account_id.0, &now],
+            )
+            .await?;
+        Ok(!touched.is_empty())
     }
 
     /// Deletes an account with everything that is kept for it. What is shared with others stays: room

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use crate::{Error, Observation, RoomNid, Store};
+use crate::{Error, Observation, RoomNid, Store, tx::Reserved};
 
 impl Store {
     /// The number of a room ID; `None` if no account was ever told of the room.
@@ -14,12 +14,21 @@ impl Store {
 
     /// The numbers of those of these room IDs that any account was ever told of.
     pub async fn room_nids(&self, room_ids: &[&str]) -> Result<HashMap<String, RoomNid>, Error> {
+        self.room_nids_on(None, room_ids).await
+    }
+
+    async fn room_nids_on(
+        &self,
+        reserved: Option<&Reserved>,
+        room_ids: &[&str],
+    ) -> Result<HashMap<String, RoomNid>, Error> {
         let (mut nids, missing) = self.remembered(room_ids);
         if missing.is_empty() {
             return Ok(nids);
         }
         let rows = self
-            .query(
+            .query_on(
+                reserved,
                 "rooms::room_nids",
                 "-- rooms::room_nids
                 SELECT room_nid, room_id FROM rooms WHERE room_id = ANY($1)",
@@ -40,6 +49,15 @@ impl Store {
         &self,
         room_ids: &[&str],
     ) -> Result<HashMap<String, RoomNid>, Error> {
+        self.intern_rooms_on(None, room_ids).await
+    }
+
+    /// The same, on this connection if one is given.
+    pub(crate) async fn intern_rooms_on(
+        &self,
+        reserved: Option<&Reserved>,
+        room_ids: &[&str],
+    ) -> Result<HashMap<String, RoomNid>, Error> {
         let (nids, mut missing) = self.remembered(room_ids);
         if missing.is_empty() {
             return Ok(nids);
@@ -47,7 +65,8 @@ impl Store {
         // Sorted, so that two processes that insert the same rooms cannot wait for each other.
         missing.sort_unstable();
         missing.dedup();
-        self.query(
+        self.query_on(
+            reserved,
             "rooms::intern_rooms",
             "-- rooms::intern_rooms
             INSERT INTO rooms (room_id)
@@ -57,7 +76,7 @@ impl Store {
         )
         .await?;
         // Those that were remembered are remembered still.
-        self.room_nids(room_ids).await
+        self.room_nids_on(reserved, room_ids).await
     }
 
     /// The numbers that are at hand, and the room IDs whose numbers are not.

@@ -2,8 +2,8 @@
 //!
 //! The name of the operation goes into its errors, its span, and the log where it is slow. Statements are
 //! prepared once per connection. Those that need not wait for each other's answers go there together, as a [`Flight`].
-//! A transaction that is dropped before its end takes its connection with it, so that a cancelled request can leave nothing
-//! half done behind in the pool.
+//! What is dropped before its end, a transaction or a single statement, takes its connection with it, so that a cancelled request
+//! can leave nothing half done behind in the pool, and nothing that the next one would have to wait for.
 
 mod flight;
 
@@ -48,6 +48,12 @@ pub(crate) struct Tx {
     operation: Operation,
 }
 
+/// A connection that is had for longer than one transaction. Who needs a second one while it holds locks takes it before it locks:
+/// those who have all others may be waiting for these locks, and the server cannot see that the holder waits for them.
+pub(crate) struct Reserved {
+    client: Option<Object>,
+}
+
 /// What runs: its name, who counts it, and its span.
 struct Operation {
     name: &'static str,
@@ -80,9 +86,24 @@ impl Store {
         name: &'static str,
         flight: &Flight<'_>,
     ) -> Result<(Tx, Answers), Error> {
-        let operation = self.operation(name);
-        let client = self.connection(&operation).await?;
-        let tx = Tx { client: Some(client), operation };
+        let reserved = self.reserve(name).await?;
+        self.tx_on(name, reserved, flight).await
+    }
+
+    /// Takes a connection out of the pool, for the transactions of an operation.
+    pub(crate) async fn reserve(&self, name: &'static str) -> Result<Reserved, Error> {
+        let client = self.connection(&self.operation(name)).await?;
+        Ok(Reserved { client: Some(client) })
+    }
+
+    /// [`Store::tx_with`] on this connection.
+    pub(crate) async fn tx_on(
+        &self,
+        name: &'static str,
+        mut reserved: Reserved,
+        flight: &Flight<'_>,
+    ) -> Result<(Tx, Answers), Error> {
+        let tx = Tx { client: reserved.client.take(), operation: self.operation(name) };
         let bounds = Bounds { begin: Some(BEGIN), commit: false };
         let answers = tx.operation.fly(tx.client(), flight, bounds).await?;
         Ok((tx, answers))
@@ -112,9 +133,25 @@ impl Store {
         sql: &str,
         params: Params<'_>,
     ) -> Result<Vec<Row>, Error> {
+        self.query_on(None, name, sql, params).await
+    }
+
+    /// The same, on this connection if one is given.
+    pub(crate) async fn query_on(
+        &self,
+        reserved: Option<&Reserved>,
+        name: &'static str,
+        sql: &str,
+        params: Params<'_>,
+    ) -> Result<Vec<Row>, Error> {
         let operation = self.operation(name);
-        let client = self.connection(&operation).await?;
-        operation.run(query(&client, sql, params)).await
+        if let Some(reserved) = reserved {
+            return operation.run(query(reserved.client(), sql, params)).await;
+        }
+        let one = Reserved { client: Some(self.connection(&operation).await?) };
+        let outcome = operation.run(query(one.client(), sql, params)).await;
+        one.release();
+        outcome
     }
 
     async fn begin(&self, name: &'static str) -> Result<Tx, Error> {
@@ -215,13 +252,17 @@ impl Tx {
     }
 
     /// Ends the transaction and makes what it did durable.
-    pub(crate) async fn commit(mut self) -> Result<(), Error> {
+    pub(crate) async fn commit(self) -> Result<(), Error> {
+        self.commit_and_keep().await?.release();
+        Ok(())
+    }
+
+    /// The same, and keeps the connection for what comes next.
+    pub(crate) async fn commit_and_keep(mut self) -> Result<Reserved, Error> {
         mark::reached(self.operation.name, "before_commit");
         self.operation.run(self.client().batch_execute("COMMIT")).await?;
         mark::reached(self.operation.name, "after_commit");
-        // The connection is clean again: it goes back to the pool.
-        drop(self.client.take());
-        Ok(())
+        Ok(Reserved { client: self.client.take() })
     }
 
     fn client(&self) -> &Object {
@@ -231,10 +272,31 @@ impl Tx {
 
 impl Drop for Tx {
     fn drop(&mut self) {
-        if let Some(client) = self.client.take() {
-            // Closing the connection is what rolls back, whatever state it is in.
-            drop(Object::take(client));
-        }
+        close(self.client.take());
+    }
+}
+
+impl Reserved {
+    /// Nothing is under way on it: it goes back to the pool.
+    pub(crate) fn release(mut self) {
+        drop(self.client.take());
+    }
+
+    fn client(&self) -> &Object {
+        self.client.as_ref().expect("the connection is taken only by what consumes self")
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        close(self.client.take());
+    }
+}
+
+/// Closing the connection is what rolls back, and what ends a statement for its next user, whatever state it is in.
+fn close(client: Option<Object>) {
+    if let Some(client) = client {
+        drop(Object::take(client));
     }
 }
 

@@ -111,8 +111,9 @@ impl InUse {
         }
         if touch {
             // Boxed: it is once an hour.
-            Box::pin(state.store.touch_account(account.account_id, now)).await?;
-            account.last_use.stored.store(now, Ordering::Release);
+            if Box::pin(state.store.touch_account(account.account_id, now)).await? {
+                account.last_use.stored.store(now, Ordering::Release);
+            }
         }
         Ok(in_use)
     }

@@ -29,7 +29,7 @@ use super::{
 use crate::{
     AccountId, Error, Position, RoomNid, Store, mark,
     redactions::{self, Redacted},
-    tx::{Flight, Statement, Tx, params},
+    tx::{Flight, Reserved, Statement, Tx, params},
 };
 
 const NAME: &str = "in_batches::ingest";
@@ -37,8 +37,9 @@ const NAME: &str = "in_batches::ingest";
 /// How many large polls are stored at once: Postgres has other things to do.
 const AT_ONCE: usize = 2;
 
-/// Each takes two connections, and together they never have more than half of all.
+/// Each takes two connections, and together they never have more than half of all, or leave none.
 const SHARE: usize = 4;
+const FEWEST: usize = 3;
 
 /// How often the server hears of a transaction that waits for its next batch: in less time than it would take the
 /// process for one that stands still.
@@ -107,8 +108,7 @@ impl Store {
         head: &Poll,
         batches: &mut B,
     ) -> Result<Ingested, Stopped<B::Error>> {
-        // The second connection would be waited for by whoever has the only one.
-        if self.pool.status().max_size < 2 {
+        if self.pool.status().max_size < FEWEST {
             return self.ingest_whole(account_id, head, batches).await;
         }
         // Closed never: the semaphore lives as long as the store.
@@ -150,8 +150,10 @@ impl Store {
         head: &Poll,
         batches: &mut B,
     ) -> Result<Ingested, Stopped<B::Error>> {
-        // Nobody waits for the account's row while the first batch is looked through.
-        let mut next = self.next_batch(head, batches).await?;
+        // Before the account's row is locked: who has the other connections may wait for that.
+        let second = self.reserve(NAME).await?;
+        // Nobody waits for the row while the first batch is looked through.
+        let (mut next, mut second) = self.next_batch(head, batches, second).await?;
         let move_on = MoveOn::with_rooms(account_id, head, self.fence());
         let mut reads = Flight::default();
         let lock = reads.add(move_on.lock());
@@ -161,7 +163,7 @@ impl Store {
         while let Some(ready) = next {
             let over = Notify::new();
             let coming = async {
-                let coming = self.next_batch(head, batches).await;
+                let coming = self.next_batch(head, batches, second).await;
                 over.notify_one();
                 coming
             };
@@ -170,8 +172,9 @@ impl Store {
                 mark::reached(NAME, "between_batches");
                 Ok(stay(&tx, over.notified()).await?)
             };
-            (next, ()) = try_join!(coming, written)?;
+            ((next, second), ()) = try_join!(coming, written)?;
         }
+        second.release();
         let redacted = self.redact(&tx, account_id, &concerned).await?;
         let _counted = self.pruning(redacted);
         Ok(finish(tx, account_id, pos, head, &move_on).await?)
@@ -194,35 +197,40 @@ impl Store {
         redactions::apply(tx, self.redaction_rules, account_id, &told, &bodies).await
     }
 
-    /// Gets the next batch, and stores its bodies.
+    /// Gets the next batch, and stores its bodies on this connection, which it gives back.
     async fn next_batch<B: Batches>(
         &self,
         head: &Poll,
         batches: &mut B,
-    ) -> Result<Option<Ready>, Stopped<B::Error>> {
+        reserved: Reserved,
+    ) -> Result<(Option<Ready>, Reserved), Stopped<B::Error>> {
         let Some(batch) = batches.next().await.map_err(Stopped::Batches)? else {
-            return Ok(None);
+            return Ok((None, reserved));
         };
         let part = part_of(head, batch);
         let room_ids: Vec<&str> = part.rooms.iter().map(|room| room.room_id.as_str()).collect();
-        let room_nids = self.intern_rooms(&room_ids).await?;
-        let bodies = self.store_bodies(&bodies::events(&part.rooms, &room_nids)).await?;
-        Ok(Some(Ready { part, room_nids, bodies }))
+        let room_nids = self.intern_rooms_on(Some(&reserved), &room_ids).await?;
+        let told = bodies::events(&part.rooms, &room_nids);
+        let (bodies, reserved) = self.store_bodies(&told, reserved).await?;
+        Ok((Some(Ready { part, room_nids, bodies }), reserved))
     }
 
-    /// Stores the bodies of events in a transaction of their own.
-    async fn store_bodies(&self, told: &[(RoomNid, &Event)]) -> Result<BodyIds, Error> {
+    /// Stores the bodies of events in a transaction of their own, on this connection, which it gives back.
+    async fn store_bodies(
+        &self,
+        told: &[(RoomNid, &Event)],
+        reserved: Reserved,
+    ) -> Result<(BodyIds, Reserved), Error> {
         if told.is_empty() {
-            return Ok(BodyIds::default());
+            return Ok((BodyIds::default(), reserved));
         }
         let bodies = Bodies::of(told.iter().copied());
         let mut flight = Flight::default();
         flight.add(bodies.insert());
         let ids = flight.add(bodies.ids());
-        let (tx, mut answers) = self.tx_with("in_batches::bodies", &flight).await?;
+        let (tx, mut answers) = self.tx_on("in_batches::bodies", reserved, &flight).await?;
         let ids = bodies.settle(&tx, &answers.take(ids)).await?;
-        tx.commit().await?;
-        Ok(ids)
+        Ok((ids, tx.commit_and_keep().await?))
     }
 }
 

@@ -203,7 +203,8 @@ impl<'a> MoveOn<'a> {
         Self { account_id, poll, replica, step: 1 }
     }
 
-    /// Locks the account and gives where it stands.
+    /// Locks the account against other polls, and gives where it stands. Devices and tokens may be added to it meanwhile: a
+    /// large poll takes minutes.
     pub(super) fn lock(&self) -> Statement<'a> {
         Statement::new(
             "-- ingest::lock
@@ -213,7 +214,7 @@ impl<'a> MoveOn<'a> {
                 AND upstream_since IS NOT DISTINCT FROM $2
                 AND ($3::INTEGER IS NULL OR replica_id = $3)
                 AND ($4::BIGINT IS NULL OR main_device_nid = $4)
-            FOR UPDATE",
+            FOR NO KEY UPDATE",
             params![self.account_id.0, &self.poll.asked_since, self.replica, self.device_nid()],
         )
     }

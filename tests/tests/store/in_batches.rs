@@ -240,7 +240,7 @@ async fn batches_store_what_one_piece_stores() {
 
 #[tokio::test]
 async fn with_few_connections_batches_are_stored_all_the_same() {
-    for connections in [1, 2] {
+    for connections in [1, 2, 3] {
         let fresh = Fresh::database().await;
         let store = fresh.store_of(connections);
         let feed = Feed::of(&store, "@alice:x").await;

@@ -11,6 +11,7 @@
 mod access_tokens;
 mod accounts;
 mod admin;
+mod beside_batches;
 mod concurrency;
 mod database;
 mod device_inbox;
