@@ -15,6 +15,7 @@ mod presence;
 mod registry;
 pub(crate) mod room_index;
 pub(crate) mod tail;
+mod unheard;
 
 use std::{
     sync::{
@@ -41,6 +42,7 @@ pub(crate) use self::{
 };
 use room_index::SharedRoomIndex;
 use tail::Tail;
+use unheard::Unheard;
 
 /// Whether an account's first poll has been stored.
 #[derive(Clone, Debug)]
@@ -101,6 +103,8 @@ pub(crate) struct Account {
     pub(crate) tail: Tail,
     /// What its polls leave to be done in the background.
     pub(crate) upkeep: upkeep::Orders,
+    /// Of its main polls. Written by the poller.
+    pub(crate) unheard: Unheard,
 }
 
 /// How many member lists of one account are fetched from upstream at once.
@@ -133,6 +137,7 @@ impl Account {
             room_index: SharedRoomIndex::default(),
             tail: Tail::default(),
             upkeep: upkeep::Orders::default(),
+            unheard: Unheard::default(),
         }
     }
 

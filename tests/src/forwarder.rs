@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -32,6 +33,8 @@ struct Condition {
     delay: Duration,
     /// How often all connections have been cut.
     cuts: u64,
+    /// How often those have been cut that had committed.
+    cuts_of_committed: u64,
 }
 
 /// A wire. Connections to its near end go to its far end.
@@ -93,6 +96,11 @@ impl Forwarder {
         self.condition.send_modify(|condition| condition.cuts += 1);
     }
 
+    /// Cuts those connections to Postgres whose last words were to commit, whether that was answered or not.
+    pub fn cut_committed(&self) {
+        self.condition.send_modify(|condition| condition.cuts_of_committed += 1);
+    }
+
     /// Cuts all connections, and nobody listens any more.
     pub fn refuse(&self) {
         if let Some(accepting) = self.accepting.lock().unwrap().take() {
@@ -145,6 +153,8 @@ impl Drop for Forwarder {
 /// The name of Postgres' socket in its directory.
 const SOCKET: &str = ".s.PGSQL.5432";
 
+const COMMIT: &[u8] = b"COMMIT";
+
 enum Listener {
     Tcp(TcpListener),
     Unix(UnixListener),
@@ -182,12 +192,17 @@ fn halves(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Strea
 
 /// Carries one connection until either side ends it, or it is cut.
 async fn carry(near: Stream, far: End, condition: watch::Receiver<Condition>) {
-    let cuts = condition.borrow().cuts;
+    let before = *condition.borrow();
     let mut cut = condition.clone();
+    let committed = AtomicBool::new(false);
+    let listen = |piece: &[u8]| {
+        let commits = piece.windows(COMMIT.len()).any(|words| words == COMMIT);
+        committed.store(commits, Relaxed);
+    };
     let carried = async {
         let Ok(far) = connect(&far).await else { return };
-        let there = pin!(pump(near.0, far.1, condition.clone()));
-        let back = pin!(pump(far.0, near.1, condition.clone()));
+        let there = pin!(pump(near.0, far.1, condition.clone(), listen));
+        let back = pin!(pump(far.0, near.1, condition.clone(), |_| ()));
         // Whoever closes one direction has nothing to say in the other: HTTP and Postgres both end so.
         tokio::select! {
             () = there => {}
@@ -196,14 +211,34 @@ async fn carry(near: Stream, far: End, condition: watch::Receiver<Condition>) {
     };
     tokio::select! {
         () = carried => {}
-        _ = cut.wait_for(|condition| condition.cuts > cuts) => {}
+        () = is_cut(&mut cut, before, &committed) => {}
     }
 }
 
+async fn is_cut(
+    condition: &mut watch::Receiver<Condition>,
+    mut before: Condition,
+    committed: &AtomicBool,
+) {
+    loop {
+        let now = *condition.borrow_and_update();
+        let of_committed = now.cuts_of_committed > before.cuts_of_committed;
+        if now.cuts > before.cuts || of_committed && committed.load(Relaxed) {
+            return;
+        }
+        before = now;
+        if condition.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Carries what comes, piece by piece; `listen` hears each.
 async fn pump(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     mut condition: watch::Receiver<Condition>,
+    listen: impl Fn(&[u8]),
 ) {
     let mut piece = vec![0; 16 * 1024];
     while let Ok(length @ 1..) = from.read(&mut piece).await {
@@ -214,6 +249,7 @@ async fn pump(
         if !now.delay.is_zero() {
             tokio::time::sleep(now.delay).await;
         }
+        listen(&piece[..length]);
         if to.write_all(&piece[..length]).await.is_err() {
             return;
         }

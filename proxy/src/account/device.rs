@@ -14,7 +14,7 @@ use tokio::{sync::watch, time::timeout};
 
 use super::{
     elsewhere::Elsewhere, in_use::Requests, known_members::Memories, presence::Presence,
-    tail::InboxTail,
+    tail::InboxTail, unheard::Unheard,
 };
 use crate::upstream::{AccessToken, OnBehalfOf};
 
@@ -54,6 +54,8 @@ pub(crate) struct Device {
     pub(crate) inbox_tail: InboxTail,
     /// What v2 has acknowledged, and when the store was told, in milliseconds. Saves writing it again.
     v2_acked: Mutex<Option<(InboxSeq, i64)>>,
+    /// Of polls that tell its own part. Written by the poller.
+    pub(crate) unheard: Unheard,
     /// Written by the poller.
     key_counts: watch::Sender<KeyCounts>,
     /// Whether what is stored of this device's own part is as new as the account's rooms: since this process
@@ -91,6 +93,7 @@ impl Device {
             inbox: watch::Sender::new(stored.inbox_seq),
             inbox_tail: InboxTail::default(),
             v2_acked: Mutex::new(None),
+            unheard: Unheard::default(),
             key_counts: watch::Sender::new(KeyCounts {
                 one_time_keys_count: stored.one_time_keys_count.clone(),
                 unused_fallback_key_types: stored.unused_fallback_key_types.clone(),
@@ -145,6 +148,15 @@ impl Device {
         self.polled.send_replace(true);
         self.inbox_tail.push(self.inbox_seq(), inbox_seq, &update.to_device);
         OwnNews { keys, inbox: self.catch_up(inbox_seq) }
+    }
+
+    /// Takes over the device's own part as it is stored.
+    pub(crate) fn follow(&self, stored: &store::Device) {
+        self.set_key_counts(KeyCounts {
+            one_time_keys_count: stored.one_time_keys_count.clone(),
+            unused_fallback_key_types: stored.unused_fallback_key_types.clone(),
+        });
+        self.catch_up(stored.inbox_seq);
     }
 
     /// The store has to-device messages up to this one. Gives whether that is news.

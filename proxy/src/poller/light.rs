@@ -132,6 +132,7 @@ impl Poller {
             Ok(poll) => poll,
             Err(error) => return LightOutcome::Other(self.inbox_unreadable(tries, &error)),
         };
+        self.device.unheard.begin();
         let ingest = self.state.store.ingest_light(self.account.account_id, &poll);
         let span = tracing::debug_span!("ingest", bytes = reply.len());
         match Box::pin(ingest.instrument(span)).await {
@@ -140,6 +141,7 @@ impl Poller {
                 self.state.metrics.poll_stored(PollKind::Light, reply.len(), took);
                 self.position_taken();
                 self.advance_own(inbox_seq, &poll.device);
+                self.device.unheard.heard();
                 self.device.cover(writes);
                 self.standing.is(Stream::Light, poll.next_batch);
                 LightOutcome::Stored { messages: !poll.device.to_device.is_empty() }
@@ -153,7 +155,7 @@ impl Poller {
         match self.state.store.device_by_nid(self.device.device_nid).await {
             Ok(Some(device)) => {
                 // What is stored may be ahead of what this process heard of.
-                self.device.catch_up(device.inbox_seq);
+                self.hear_of_own(&device);
                 Ok(device.upstream_since)
             }
             Ok(None) => Err(Outcome::Refused),

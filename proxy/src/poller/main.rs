@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use store::Poll;
+use store::{Poll, Position};
 use tokio::time::{Instant, sleep};
 use tracing::Instrument;
 
@@ -102,22 +102,39 @@ impl Poller {
             self.account.set_main_device(account.main_device);
             return Err(Outcome::AskAgain);
         }
+        if tries > 0 || self.account.unheard.is_any() || self.device.unheard.is_any() {
+            let made_up = Box::pin(self.make_up_for_unheard(account.pos)).await;
+            made_up.map_err(|error| outcome::of_store_failure(&error))?;
+        }
         if account.pos > self.account.pos() {
             self.account.ignored.forget();
             self.advance(account.pos, true);
         }
-        // And so may its messages, which have no position.
-        if tries > 0 {
-            match store.device_by_nid(self.device.device_nid).await {
-                Ok(device) => {
-                    if let Some(device) = device {
-                        self.device.catch_up(device.inbox_seq);
-                    }
-                }
-                Err(error) => return Err(outcome::of_store_failure(&error)),
-            }
-        }
         Ok(account.upstream_since)
+    }
+
+    /// Does what is done after a poll is stored, where one may be stored up to `pos` without this having been done.
+    async fn make_up_for_unheard(&self, pos: Position) -> Result<(), store::Error> {
+        // Messages and key counts have no position.
+        if let Some(device) = self.state.store.device_by_nid(self.device.device_nid).await? {
+            self.hear_of_own(&device);
+        }
+        if self.account.unheard.is_any() {
+            self.leave_upkeep_for_unheard(pos).await?;
+            self.gaps.notify_one();
+            self.account.unheard.heard();
+        }
+        Ok(())
+    }
+
+    /// Takes over the device's own part as it is stored.
+    pub(super) fn hear_of_own(&self, stored: &store::Device) {
+        if self.device.unheard.is_any() {
+            self.device.follow(stored);
+            self.device.unheard.heard();
+        } else {
+            self.device.catch_up(stored.inbox_seq);
+        }
     }
 
     /// Asks upstream; `None` when the question changed before the answer came.
@@ -179,6 +196,8 @@ impl Poller {
             tracing::info!(bytes, "first poll received");
         }
         let span = tracing::debug_span!("ingest", bytes);
+        self.account.unheard.begin();
+        self.device.unheard.begin();
         let taken = match reply {
             Reply::Small(reply) => {
                 self.take_small(token, since, &reply, after_outage).instrument(span).await
@@ -219,6 +238,8 @@ impl Poller {
         if brought.gaps {
             self.gaps.notify_one();
         }
+        self.account.unheard.heard();
+        self.device.unheard.heard();
         self.standing.is(Stream::Main, next_batch);
         Outcome::Stored
     }

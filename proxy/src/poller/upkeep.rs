@@ -31,6 +31,7 @@ use crate::{
     error::causes,
     ignored::{self, Ignored},
     ingest::{self, Asked, ReplyError},
+    replicas::Notice,
     upstream::{self, AccessToken},
 };
 
@@ -173,6 +174,19 @@ impl Poller {
             orders.place();
         }
         list.is_some()
+    }
+
+    /// The same for polls that may have been stored up to `pos` without anybody having looked at them.
+    pub(super) async fn leave_upkeep_for_unheard(&self, pos: Position) -> Result<(), store::Error> {
+        let account = &self.account;
+        account.ignored.forget();
+        // Now, before the next poll may say otherwise: whoever is on this list may have been put there by one of them.
+        let ignored = account.ignored.get(&self.state.store, account.account_id).await?;
+        account.upkeep.once_ignored().extend(ignored.users().cloned());
+        let (account_id, pos) = (account.account_id.into(), pos.into());
+        self.state.tell(Notice::Advanced { account: account_id, pos, ignored: true });
+        account.upkeep.place();
+        Ok(())
     }
 
     async fn catch_up(&self, joins: &mut Rest) {

@@ -4,6 +4,7 @@ mod faults;
 mod hostile;
 mod large;
 mod positions;
+mod unheard;
 
 /// The room that most of the scripts are about.
 const ROOM: &str = "!room:scripted";
