@@ -33,11 +33,13 @@ impl Inherited {
     }
 
     /// The rooms in which that is over for want of news.
-    fn over(&mut self) -> HashSet<String> {
-        if Instant::now() < self.until {
-            return HashSet::new();
-        }
-        std::mem::take(&mut self.rooms)
+    fn over(&self) -> HashSet<String> {
+        if Instant::now() < self.until { HashSet::new() } else { self.rooms.clone() }
+    }
+
+    /// They are told of.
+    fn forget(&mut self, over: &HashSet<String>) {
+        self.rooms.retain(|room_id| !over.contains(room_id));
     }
 }
 
@@ -74,14 +76,16 @@ impl Poller {
         &self,
         after_outage: bool,
     ) -> Result<HashSet<String>, store::Error> {
-        let mut quiet = HashSet::new();
+        let over = self.inherited().as_ref().map(Inherited::over).unwrap_or_default();
+        if over.is_empty() && !after_outage {
+            return Ok(over);
+        }
+        // What upkeep has found gone meanwhile is no room of the user's any longer.
+        let typing = self.state.store.rooms_with_typing(self.account.account_id).await?;
         if let Some(inherited) = &mut *self.inherited() {
-            quiet.extend(inherited.over());
+            inherited.forget(&over);
         }
-        if after_outage {
-            quiet.extend(self.state.store.rooms_with_typing(self.account.account_id).await?);
-        }
-        Ok(quiet)
+        Ok(typing.into_iter().filter(|room_id| after_outage || over.contains(room_id)).collect())
     }
 }
 

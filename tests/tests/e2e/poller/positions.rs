@@ -1,7 +1,9 @@
 //! What is asked for, and from where: the first poll, restarts, gaps.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
-use tests::matchers::{joined, messages, timeline};
+use tests::matchers::{joined, messages, section, sections_of, timeline, typing};
 use tests::scripted_homeserver::{Canned, Fault, first_sync, message, messages_in};
 use tests::wait::eventually;
 
@@ -160,4 +162,32 @@ async fn polls_are_made_in_the_name_of_the_client() {
         assert_eq!(poll.header("user-agent").as_deref(), Some("Element of a test"));
         assert_eq!(poll.header("x-forwarded-for").as_deref(), Some("192.0.2.7, 127.0.0.1"));
     }
+}
+
+/// What was believed of it when the process began does not bring it back.
+#[tokio::test]
+async fn a_room_that_vanished_while_somebody_typed_there_stays_gone() {
+    let stage = Stage::set().await;
+    let (homeserver, proxy, alice) = (&stage.homeserver, &stage.proxy, &stage.alice);
+    let joined_rooms = "/_matrix/client/v3/joined_rooms";
+    homeserver.on_path(joined_rooms, Canned::json(&json!({"joined_rooms": [ROOM]})));
+    let mut first = first_sync(&alice.user_id, ROOM, "s1", &["one"]);
+    first["rooms"]["join"][ROOM]["ephemeral"]["events"] =
+        json!([{"type": "m.typing", "content": {"user_ids": ["@bob:scripted"]}}]);
+    homeserver.on_sync(None, &first);
+    let mut chain = alice.v2();
+    let told = chain.next().await;
+    assert_eq!(typing(&told, ROOM), Some(vec!["@bob:scripted"]));
+
+    proxy.stop().await;
+    homeserver.on_path(joined_rooms, Canned::json(&json!({"joined_rooms": []})));
+    proxy.start_again().await;
+    chain.until_reply("the leave", |reply| section(reply, "leave", ROOM).is_object()).await;
+    // Longer than who typed is believed to type.
+    tokio::time::sleep(Duration::from_secs(33)).await;
+
+    let fresh = alice.fresh_sync().send().await.ok();
+    assert_eq!(sections_of(&fresh, ROOM), [""; 0]);
+    let later = chain.next().await;
+    assert_eq!(sections_of(&later, ROOM), [""; 0]);
 }
