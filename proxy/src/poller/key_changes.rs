@@ -11,7 +11,7 @@ use form_urlencoded::Serializer;
 use serde::Deserialize;
 use store::{RoomUpdate, StateBlock};
 
-use crate::{error::causes, upstream::AccessToken};
+use crate::{error::causes, ingest::is_key, upstream::AccessToken};
 
 use super::Poller;
 
@@ -77,7 +77,13 @@ impl Poller {
             Serializer::new(String::new()).append_pair("from", from).append_pair("to", to).finish();
         let path = format!("/_matrix/client/v3/keys/changes?{query}");
         match self.state.upstream.get_json(token, &path).await {
-            Ok(reply) => serde_json::from_slice(&reply).ok(),
+            Ok(reply) => {
+                let mut told: KeyChanges = serde_json::from_slice(&reply).ok()?;
+                // What cannot be a key of the database is nobody's ID, and must not keep the poll from being stored.
+                told.changed.retain(|user_id| is_key(user_id));
+                told.left.retain(|user_id| is_key(user_id));
+                Some(told)
+            }
             Err(error) => {
                 tracing::warn!(error = %causes(&error), "taking everybody's keys for changed");
                 None

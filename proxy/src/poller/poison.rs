@@ -7,7 +7,7 @@
 use crate::{
     clock::now_ms,
     error::causes,
-    ingest::{self, Asked},
+    ingest::{self, Asked, is_key},
     json,
     upstream::{self, AccessToken, aside},
 };
@@ -66,6 +66,8 @@ impl Poller {
     async fn spoiling_rooms(&self, token: &AccessToken, since: Option<&str>) -> Vec<String> {
         let rooms = match self.state.upstream.joined_rooms(token).await {
             Ok(mut rooms) => {
+                // What cannot be a key of the database is in no poll that was stored.
+                rooms.retain(|room_id| is_key(room_id));
                 rooms.sort_unstable();
                 rooms
             }

@@ -331,7 +331,10 @@ async fn c10_a_position_that_is_refused_begins_anew_with_a_gap() {
         if keys_are_known {
             homeserver.on_path(
                 "/_matrix/client/v3/keys/changes?from=s1&to=t1",
-                Canned::json(&json!({"changed": ["@carol:scripted"], "left": ["@dave:scripted"]})),
+                Canned::json(&json!({
+                    "changed": ["@carol:scripted", "@\u{0}:scripted"],
+                    "left": ["@dave:scripted", format!("@{}:scripted", "x".repeat(5_000))],
+                })),
             );
         }
         let mut chain = alice.v2();
