@@ -84,7 +84,9 @@ async fn round(state: &State) -> Result<(), store::Error> {
     };
     let mut let_go = Total::default();
     loop {
-        let due = store.due_accounts(now, now - TURN_MS, ACCOUNTS).await?;
+        // A turn begins when it is claimed, and the account's next one hours after that, however long the round takes: what
+        // this one ceases to promise is not to go minutes later.
+        let due = store.due_accounts(now_ms(), now - TURN_MS, ACCOUNTS).await?;
         if due.is_empty() {
             break;
         }

@@ -86,6 +86,10 @@ fn hear_from_poller(state: &State, notice: Notice) {
     match notice {
         Notice::Advanced { account, pos, ignored } => {
             let Some(account) = known(state, account) else { return };
+            if account.lease() == Lease::Ours {
+                // Its stream grows by what this process stores, whatever somebody says.
+                return;
+            }
             if ignored {
                 account.ignored.forget();
             }
