@@ -238,8 +238,12 @@ impl Session {
         }
         for stream in STREAMS {
             let wanted = request.wanted.iter().any(|it| it.stream.number() == stream.number());
-            if !wanted && !stream.outlives_drop() {
-                self.places.forget(stream.number());
+            if !wanted {
+                let place = self.places.get(stream.number());
+                match place.and_then(|place| stream.after_drop(place)) {
+                    Some(left) => self.places.set(stream.number(), left),
+                    None => self.places.forget(stream.number()),
+                }
             }
         }
         Ok(true)

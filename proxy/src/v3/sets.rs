@@ -30,7 +30,7 @@ pub(crate) enum Purpose {
     /// A list of rooms that pages are cut from.
     Pages,
     /// Rooms of pages that were read from a token: who goes on from that very token has got them. Its name begins with
-    /// that of the set which the token names.
+    /// [`SetId::of_pages`] of the token's place.
     Read,
 }
 
@@ -65,10 +65,10 @@ impl NewRoomSet {
         Self { id: SetId(id), name: id.to_vec(), purpose, content }
     }
 
-    /// The rooms of the pages that were read from a token which names the set `told`.
-    pub(crate) fn read_from(told: SetId, rooms: &BTreeSet<RoomNid>) -> Self {
+    /// The rooms of the pages that were read from a token with the place that `pages` stands for.
+    pub(crate) fn read_from(pages: SetId, rooms: &BTreeSet<RoomNid>) -> Self {
         let set = Self::new(Purpose::Read, encode_rooms(rooms));
-        let name = [told.as_bytes(), set.id.as_bytes()].concat();
+        let name = [pages.as_bytes(), set.id.as_bytes()].concat();
         Self { name, ..set }
     }
 
@@ -84,6 +84,12 @@ impl NewRoomSet {
 }
 
 impl SetId {
+    /// What the names of the sets begin with whose pages are read from a token with this place of a stream. Of the whole
+    /// place: what a set of it holds may come to be the same again, of which those pages are no part.
+    pub(crate) fn of_pages(place: &[u8]) -> Self {
+        Self(fingerprint(place))
+    }
+
     /// For tokens.
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.0);
@@ -117,10 +123,10 @@ impl Sets {
         Self { named: named.into_iter().collect(), read }
     }
 
-    /// The rooms of pages that were read from a token which names the set `told`.
-    pub(crate) fn read_from(&self, told: SetId) -> Result<BTreeSet<RoomNid>, Error> {
+    /// The rooms of pages that were read from a token with the place that `pages` stands for.
+    pub(crate) fn read_from(&self, pages: SetId) -> Result<BTreeSet<RoomNid>, Error> {
         let mut rooms = BTreeSet::new();
-        for (_, content) in self.read.iter().filter(|(name, _)| name.starts_with(&told.0)) {
+        for (_, content) in self.read.iter().filter(|(name, _)| name.starts_with(&pages.0)) {
             rooms.extend(decode_rooms(content)?);
         }
         Ok(rooms)

@@ -66,10 +66,11 @@ pub(crate) trait Stream: Sync {
         pages: PageTokens<'_>,
     ) -> Result<Box<dyn Subscription>, Error>;
 
-    /// Whether its place survives when the client drops the stream. If not, a client that asks for it
-    /// again gets its first reply anew, which is what a client without the earlier replies needs.
-    fn outlives_drop(&self) -> bool {
-        false
+    /// What is left of a place in it when the client drops the stream; the same again for what is left already. Mostly
+    /// nothing: a client that asks for it again gets its first reply anew, which is what a client without the earlier
+    /// replies needs.
+    fn after_drop(&self, _place: &[u8]) -> Option<Vec<u8>> {
+        None
     }
 
     /// The sets that a place in it names.
@@ -77,7 +78,7 @@ pub(crate) trait Stream: Sync {
         Vec::new()
     }
 
-    /// The set that the rooms of pages are remembered by which are read from a token with this place: a client may go
+    /// What the rooms of pages are remembered by which are read from a token with this place: a client may go
     /// on from that token as well as from the one of the page's reply.
     fn pages_from(&self, _place: &[u8]) -> Option<SetId> {
         None

@@ -75,7 +75,11 @@ impl Stream for RoomList {
     }
 
     fn pages_from(&self, place: &[u8]) -> Option<SetId> {
-        Place::decode(place)?.told
+        Place::decode(place).map(|place| place.pages())
+    }
+
+    fn after_drop(&self, place: &[u8]) -> Option<Vec<u8>> {
+        Some(Place::decode(place).map_or_else(|| place.to_vec(), |place| place.dropped()))
     }
 }
 
@@ -109,7 +113,7 @@ impl Subscription for Params {
         place: Option<&'a [u8]>,
     ) -> BoxFuture<'a, Result<Option<Answer>, Error>> {
         async move {
-            let answer = answer(self, view, place.and_then(Place::decode)).await;
+            let answer = answer(self, view, place).await;
             // Whoever follows it waits no longer, whatever became of it.
             view.set_active(Vec::new());
             answer
@@ -126,31 +130,32 @@ fn follows(view: &View<'_>, params: &Params, list: &List<'_>, told: &Told) {
 async fn answer(
     params: &Params,
     view: &View<'_>,
-    place: Option<Place>,
+    place: Option<&[u8]>,
 ) -> Result<Option<Answer>, Error> {
     let list = List::open(view, params).await?;
-    let named = place.and_then(|place| place.told);
-    let told = match named {
-        Some(set) => {
-            let mut told = Told::decode(view.sets.told(set)?)?;
-            told.add(&view.sets.read_from(set)?);
-            told
-        }
+    let begun = place.map_or(0, Place::begun);
+    let place = place.and_then(Place::decode);
+    let mut told = match place.and_then(|place| place.told) {
+        Some(set) => Told::decode(view.sets.told(set)?)?,
         None => Told::default(),
     };
+    if let Some(place) = place {
+        told.add(&view.sets.read_from(place.pages())?);
+    }
     let here = Place {
         pos: view.now,
         list: params.list_digest(),
         limit: params.limit,
         state: params.state_digest(),
         told: None,
+        begun,
     };
     let (outcome, reached) = match (&params.page, place) {
         (Some(Asked::Next(token)), _) => {
             let mut outcome = pages::next(view, params, &list, *token, place, told).await?;
-            if let Some(set) = named {
+            if let Some(place) = place {
                 let rooms = outcome.told.active().collect();
-                outcome.pages = Some(NewRoomSet::read_from(set, &rooms));
+                outcome.pages = Some(NewRoomSet::read_from(place.pages(), &rooms));
             }
             // What the request changes counts from the next one on.
             (outcome, place.unwrap_or(here))
@@ -168,7 +173,8 @@ async fn answer(
             } else {
                 let renewed = Renewed { list: renewed.list || tracks, ..renewed };
                 let outcome = changes::tell(view, params, &list, place, told, renewed).await?;
-                (outcome, Place { pos: here.pos.max(place.pos), ..here })
+                let begun = begun.saturating_add(u64::from(renewed.list));
+                (outcome, Place { pos: here.pos.max(place.pos), begun, ..here })
             }
         }
     };

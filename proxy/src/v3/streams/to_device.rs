@@ -53,8 +53,8 @@ impl Stream for ToDevice {
     }
 
     /// A message delivered to a session is not delivered to it again, whatever it asks for in between.
-    fn outlives_drop(&self) -> bool {
-        true
+    fn after_drop(&self, place: &[u8]) -> Option<Vec<u8>> {
+        Some(place.to_vec())
     }
 
     fn acknowledges(&self, place: &[u8]) -> Option<InboxSeq> {

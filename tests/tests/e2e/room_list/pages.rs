@@ -1,10 +1,14 @@
 //! Pages of the list: pinned, as of the position of the session, and the first page as of now.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 use tests::lab::Lab;
 use tests::wait::eventually;
 
-use super::{begun, entry, named_room, named_rooms, next_page, removed, texts, told};
+use super::{
+    arrived, begun, entry, named_room, named_rooms, next_page, notification, removed, texts, told,
+};
 
 #[tokio::test]
 async fn pages_stay_as_they_were_while_rooms_stir_are_named_and_come_and_go() {
@@ -192,4 +196,62 @@ async fn who_reads_pages_with_one_since_goes_on_from_it_with_all_their_rooms() {
         })
         .await;
     assert!(entry(&reply, &rooms[3])["initial"].is_null(), "the session has got it: {reply:#}");
+}
+
+/// The session may come to be told the same rooms again as when a page was read: that page is of the past.
+#[tokio::test]
+async fn a_room_of_a_page_that_was_removed_stays_removed() {
+    let lab = Lab::shared().await;
+    let alice = lab.user("alice").await;
+    let rooms = named_rooms(&alice, &["a", "b"]).await;
+    let ask = json!({"room_list": {"p": {"limit": 1, "sort": ["by_name"]}}});
+    let (mut session, first) = begun(&alice, ask, 2).await;
+    assert_eq!(told(&first), [&rooms[0]]);
+    let token = next_page(&first).unwrap();
+    let page = session.lose(json!({"room_list": {"p": {"since": token}}})).await;
+    assert_eq!(told(&page), [&rooms[1]]);
+
+    alice.leave(&rooms[1]).await.ok();
+    session.until("the leave", |reply| (removed(reply) == [&rooms[1]]).then_some(())).await;
+
+    let started = Instant::now();
+    let reply = session.request(&json!({})).timeout(1_500).send().await.ok();
+    session.absorb(&reply);
+    assert_eq!(reply, json!({"next": session.next()}), "it is removed once");
+    assert!(started.elapsed() >= Duration::from_millis(1_500), "there is nothing to say");
+}
+
+/// At the same position, with the same parameters, and with the same rooms told.
+#[tokio::test]
+async fn a_list_that_begins_anew_knows_nothing_of_pages_that_were_read_before() {
+    let lab = Lab::shared().await;
+    let (alice, bob) = (lab.user("alice").await, lab.user_on_synapse("bob").await);
+    let rooms = named_rooms(&alice, &["a", "b"]).await;
+    bob.join(&rooms[1]).await.ok();
+    alice.send(&rooms[1], "he is here").await;
+    arrived(&alice, &rooms[1], "he is here").await;
+    let ask = json!({"room_list": {"p": {"limit": 1, "sort": ["by_name"]}}});
+    let (session, first) = begun(&alice, ask.clone(), 2).await;
+    let token = next_page(&first).unwrap();
+    let page = session.lose(json!({"room_list": {"p": {"since": token}}})).await;
+    assert_eq!(told(&page), [&rooms[1]]);
+
+    let mut dropped = session.clone();
+    dropped.ask(json!({"room_list": null})).await;
+    let reply = dropped.ask(ask).await;
+    assert_eq!(told(&reply), [&rooms[0]], "the first page anew");
+    let mut renewed = session;
+    let reply = renewed.ask(json!({"room_list": {"filters": {"is_dm": true}}})).await;
+    assert_eq!(removed(&reply).len(), 2, "{reply:#}");
+    let reply = renewed.ask(json!({"room_list": {"filters": {}}})).await;
+    assert_eq!(told(&reply), [&rooms[0]], "and likewise");
+
+    bob.send(&rooms[1], "news").await;
+    for mut session in [dropped, renewed] {
+        let reply = session
+            .until("the news", |reply| reply["room_list"].is_object().then(|| reply.clone()))
+            .await;
+        let news = notification(&reply, &rooms[1]);
+        assert_eq!(news["initial"], true, "it has not got the room: {reply:#}");
+    }
 }

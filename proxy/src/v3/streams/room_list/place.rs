@@ -42,6 +42,9 @@ pub(super) struct Place {
     pub(super) state: Digest,
     /// The rooms that have been told; `None` if there are none.
     pub(super) told: Option<SetId>,
+    /// How often the list has begun anew in the session, so that no two beginnings have the same place: what the client
+    /// had got before the second, it has not got from it.
+    pub(super) begun: u64,
 }
 
 impl Place {
@@ -54,6 +57,9 @@ impl Place {
         if let Some(told) = self.told {
             told.put(&mut place);
         }
+        if self.begun > 0 {
+            put_varint(&mut place, self.begun);
+        }
         place
     }
 
@@ -64,10 +70,32 @@ impl Place {
                 list: Digest::read(&mut reader)?,
                 limit: usize::try_from(reader.varint()?).map_err(|_| TokenError::Malformed)?,
                 state: Digest::read(&mut reader)?,
-                told: if reader.is_empty() { None } else { Some(SetId::read(&mut reader)?) },
+                // Longer than any number that stands behind it.
+                told: SetId::read(&mut reader).ok(),
+                begun: if reader.is_empty() { 0 } else { reader.varint()? },
             })
         };
         read(Reader::new(place)).ok()
+    }
+
+    /// What pages are remembered by that are read from here.
+    pub(super) fn pages(&self) -> SetId {
+        SetId::of_pages(&self.encode())
+    }
+
+    /// What is left of the place when the client drops the stream: it is no place.
+    pub(super) fn dropped(&self) -> Vec<u8> {
+        let mut left = Vec::new();
+        put_varint(&mut left, self.begun.saturating_add(1));
+        left
+    }
+
+    /// How often the list has begun anew, by a place or by what is left of one.
+    pub(super) fn begun(place: &[u8]) -> u64 {
+        match Self::decode(place) {
+            Some(place) => place.begun,
+            None => Reader::new(place).varint().unwrap_or_default(),
+        }
     }
 }
 
@@ -143,15 +171,19 @@ mod tests {
     #[test]
     fn places_round_trip() {
         let set = NewRoomSet::new(Purpose::Told, vec![1, 2]);
-        for told in [None, Some(set.id)] {
+        for (told, begun) in [(None, 0), (Some(set.id), 0), (None, 1), (Some(set.id), u64::MAX)] {
             let place = Place {
                 pos: Position(700),
                 list: Digest::of(&json!([1])),
                 limit: 1000,
                 state: Digest::of(&json!([2])),
                 told,
+                begun,
             };
             assert_eq!(Place::decode(&place.encode()), Some(place));
+            assert_eq!(Place::begun(&place.encode()), begun);
+            assert_eq!(Place::decode(&place.dropped()), None);
+            assert_eq!(Place::begun(&place.dropped()), begun.saturating_add(1));
         }
         assert_eq!(Place::decode(&[1, 2, 3]), None);
     }
