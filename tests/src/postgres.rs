@@ -296,6 +296,26 @@ impl Database {
         Ok(client)
     }
 
+    /// Keeps a copy of the database as it is now. Nobody may be connected to it.
+    pub async fn back_up(&self) {
+        let sql = format!("CREATE DATABASE {0}_backup TEMPLATE {0}", self.name);
+        self.administrator().await.batch_execute(&sql).await.unwrap();
+    }
+
+    /// The database is again as [`Database::back_up`] found it.
+    pub async fn restore_backup(&self) {
+        let administrator = self.administrator().await;
+        let gone = format!("DROP DATABASE {} WITH (FORCE)", self.name);
+        administrator.batch_execute(&gone).await.unwrap();
+        let restored = format!("ALTER DATABASE {0}_backup RENAME TO {0}", self.name);
+        administrator.batch_execute(&restored).await.unwrap();
+    }
+
+    async fn administrator(&self) -> Client {
+        let beside = Self { name: "postgres".to_owned(), ..self.clone() };
+        beside.connect().await.unwrap()
+    }
+
     /// The result of a query for one number.
     pub async fn count(&self, query: &str) -> i64 {
         self.connect().await.unwrap().query_one(query, &[]).await.unwrap().get(0)

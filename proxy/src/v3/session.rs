@@ -95,7 +95,7 @@ impl Session {
         let delivered = session.delivered().unwrap_or(InboxSeq(0));
         let pos = session.reaches().unwrap_or(Position(0));
         state.accounts.catch_up(&state.store, requester, pos, delivered).await?;
-        if delivered > requester.device.inbox_seq() {
+        if pos > requester.account.pos() || delivered > requester.device.inbox_seq() {
             // The token is of a time that a restored database knows nothing of.
             return Err(Error::UnknownSyncSession);
         }

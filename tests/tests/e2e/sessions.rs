@@ -116,6 +116,32 @@ async fn a_session_survives_a_restart_of_the_proxy() {
 }
 
 #[tokio::test]
+async fn a_token_from_after_the_backup_that_was_restored_is_of_no_session() {
+    let lab = Lab::with_own_proxy().await;
+    let alice = lab.user("alice").await;
+    let room = alice.create_public_room().await;
+    let mut session = alice.v3();
+    session.ask(json!({"room_list": {}})).await;
+    lab.proxy.stop().await;
+    lab.proxy.database().back_up().await;
+    lab.proxy.start_again().await;
+    for n in 0..10 {
+        let text = format!("lost {n}");
+        alice.send(&room, &text).await;
+        session.until(&text, |reply| reply.to_string().contains(&text).then_some(())).await;
+    }
+
+    lab.proxy.stop().await;
+    lab.proxy.database().restore_backup().await;
+    lab.proxy.start_again().await;
+
+    let error = session.request(&json!({})).send().await.refused(400, "M_UNKNOWN_SYNC_SESSION");
+    assert_eq!(error["error"], UNKNOWN_SESSION);
+    let anew = |reply: &Value| reply.to_string().contains("lost 9").then_some(());
+    alice.v3().until_asking(&json!({"room_list": {}}), "what was lost", anew).await;
+}
+
+#[tokio::test]
 async fn a_session_that_was_not_used_for_long_is_unknown() {
     let lab = Lab::with_own_proxy_and_flags(&["-session-expiry", "1"]).await;
     let alice = lab.user("alice").await;
