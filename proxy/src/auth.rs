@@ -356,11 +356,23 @@ async fn remember(
     whoami: &Whoami,
 ) -> Result<Arc<Known>, Error> {
     let device_id = whoami.device_id.as_deref().unwrap_or_default();
-    let (account, device) = state.accounts.load(&state.store, &whoami.user_id, device_id).await?;
     let sealed = state.sealer.seal(access_token).map_err(Error::internal)?;
-    state
-        .store
-        .put_token(account.account_id, device.device_nid, &hash.0, &sealed, now_ms())
-        .await?;
-    Ok(state.token_cache.learn(hash, account, device, Some(Instant::now())))
+    let mut is_made_anew = false;
+    loop {
+        let (account, device) =
+            state.accounts.load(&state.store, &whoami.user_id, device_id).await?;
+        let nid = device.device_nid;
+        match state.store.put_token(account.account_id, nid, &hash.0, &sealed, now_ms()).await {
+            Ok(()) => {
+                let accepted = Some(Instant::now());
+                return Ok(state.token_cache.learn(hash, account, device, accepted));
+            }
+            // It went from the store without this process having heard of it, and has signed in again.
+            Err(error) if error.is_dangling() && !is_made_anew => {
+                forget_here(state, &account, &[nid]);
+                is_made_anew = true;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
 }

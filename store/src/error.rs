@@ -83,6 +83,12 @@ impl Error {
         }
     }
 
+    /// Whether a row was to refer to one that is not there, or is there no more.
+    pub fn is_dangling(&self) -> bool {
+        matches!(self, Self::Db { source, .. }
+            if source.code() == Some(&SqlState::FOREIGN_KEY_VIOLATION))
+    }
+
     /// Whether the same transaction may succeed when it is simply run again.
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Db { source, .. }

@@ -110,6 +110,24 @@ async fn b2_a_new_login_of_a_device_goes_on_where_it_was() {
     assert_eq!(to_device, [0, 1, 2]);
 }
 
+/// As by retention, or by a logout that this process did not hear of.
+#[tokio::test]
+async fn a_device_that_is_gone_from_the_store_can_sign_in_again() {
+    let lab = Lab::with_own_proxy().await;
+    let alice = lab.user("alice").await;
+    alice.v2().next().await;
+    let database = lab.proxy.database().connect().await.unwrap();
+    let gone = "UPDATE accounts SET main_device_nid = NULL; DELETE FROM devices";
+    database.batch_execute(gone).await.unwrap();
+
+    let again = lab.log_in_again(&alice).await;
+    again.sync().send().await.ok();
+    let mut session = again.v3();
+    session.ask(json!({"to_device": {}})).await;
+    alice.send_to_device(&again, "m.test", json!({"n": 1})).await.ok();
+    session.until("it", |reply| (numbers(&reply["to_device"]) == [1]).then_some(())).await;
+}
+
 /// Other servers end the old token with the login. It is refused at once, although its poll still hangs there.
 #[tokio::test]
 async fn b2_a_new_login_of_a_device_ends_its_old_token() {
