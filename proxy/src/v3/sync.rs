@@ -13,7 +13,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use hyper::{Response, StatusCode, body::Incoming, http::request::Parts};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::{
     params::{Request, Wanted},
@@ -38,6 +38,10 @@ use crate::{
 /// How long a request waits for the first poll of its account, whatever its timeout says. The poll
 /// itself goes on when the client gives up.
 const FIRST_POLL_PATIENCE: Duration = Duration::from_mins(10);
+
+/// How long a request whose token polls refuse again and again, while upstream accepts it when it is asked, waits before it
+/// asks once more: workers of upstream may disagree.
+const BETWEEN_REFUSALS: Duration = Duration::from_secs(1);
 
 /// A request that can be run again.
 struct Call {
@@ -76,10 +80,15 @@ pub(crate) async fn handle(
     let body = read_limited(body, state.config.max_request_bytes, limits.body_timeout);
     let body = Box::pin(body).await?;
     let call = Call { query, body, arrived };
+    let mut was_revoked = false;
     loop {
         match patiently(give_up, || run(state, &requester, &call)).await? {
             Outcome::Reply(json) => return Ok(json_response(StatusCode::OK, json)),
             Outcome::Revoked => {
+                if was_revoked {
+                    sleep(BETWEEN_REFUSALS).await;
+                }
+                was_revoked = true;
                 requester = patiently(give_up, || authenticate(state, token.clone())).await?;
             }
         }

@@ -9,7 +9,9 @@ use tests::client::{Client, Reply};
 use tests::lab::shared_postgres;
 use tests::proxy::Proxy;
 use tests::replicas::Replicas;
-use tests::scripted_homeserver::{Canned, Gate, ScriptedHomeserver, first_sync};
+use tests::scripted_homeserver::{
+    Canned, Fault, Gate, ScriptedHomeserver, first_sync, nothing_new,
+};
 use tests::wait::eventually;
 
 use crate::stage::Stage;
@@ -120,6 +122,27 @@ async fn what_may_pass_is_no_refusal() {
     let answer = json!({"user_id": alice.user_id, "device_id": alice.device_id});
     homeserver.on_path(WHOAMI, Canned::json(&answer));
     alice.sync().send().await.ok();
+}
+
+/// Some of a homeserver's workers know the token, and others do not.
+#[tokio::test]
+async fn a_token_that_is_refused_by_polls_alone_is_not_asked_about_all_the_while() {
+    let stage = Stage::set().await;
+    let (homeserver, alice) = (&stage.homeserver, &stage.alice);
+    homeserver.on_sync(None, &first_sync(&alice.user_id, "!room:scripted", "s1", &["one"]));
+    let mut session = alice.v3();
+    session.ask(json!({"to_device": {}})).await;
+    homeserver.is_polled_with("s1").await;
+    let words = json!({"errcode": "M_UNKNOWN_TOKEN", "error": "not here"});
+    homeserver.next_syncs_fail(1_000_000, &Fault::Status(401, words));
+    homeserver.on_sync(Some("s1"), &nothing_new("s2"));
+
+    let before = questions_about(homeserver, alice);
+    let reply = session.request(&json!({})).timeout(5_000).send().await.ok();
+    session.absorb(&reply);
+    assert_eq!(reply, json!({"next": session.next()}));
+    let asked = questions_about(homeserver, alice) - before;
+    assert!((1..=10).contains(&asked), "{asked} questions within 5 s");
 }
 
 #[tokio::test]
