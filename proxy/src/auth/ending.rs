@@ -56,18 +56,30 @@ pub(crate) async fn logged_out(state: &State, account: &Account, device: &Device
 
 /// Every device of a user was logged out.
 pub(crate) async fn logged_out_everywhere(state: &State, account: &Account) {
-    match state.store.device_nids(account.account_id).await {
-        Ok(devices) => forget(state, account, &devices).await,
-        Err(error) => complain(account, &error),
-    }
+    let stored = state.store.device_nids(account.account_id).await;
+    forget(state, account, &or_known(account, stored, |_| true)).await;
 }
 
 /// Devices of a user were deleted, by their Matrix IDs.
 pub(crate) async fn ended_devices(state: &State, account: &Account, device_ids: &[String]) {
-    match state.store.device_nids_of(account.account_id, device_ids).await {
-        Ok(devices) => forget(state, account, &devices).await,
-        Err(error) => complain(account, &error),
-    }
+    let stored = state.store.device_nids_of(account.account_id, device_ids).await;
+    let is_listed = |device: &Device| device_ids.contains(&device.device_id);
+    forget(state, account, &or_known(account, stored, is_listed)).await;
+}
+
+/// The devices that have ended, as the store found them. A store that does not answer keeps nobody signed in: then they are
+/// those that this process knows.
+fn or_known(
+    account: &Account,
+    stored: Result<Vec<DeviceNid>, store::Error>,
+    has_ended: impl Fn(&Device) -> bool,
+) -> Vec<DeviceNid> {
+    stored.unwrap_or_else(|error| {
+        complain(account, &error);
+        let devices = account.devices();
+        let ended = devices.iter().filter(|device| has_ended(device));
+        ended.map(|device| device.device_nid).collect()
+    })
 }
 
 /// A user has a new password, which may have ended all sessions but the one that set it.

@@ -154,6 +154,46 @@ async fn b2_a_device_is_deleted_by_one_that_never_synced() {
     ends_with_401(waiting, AT_ONCE).await;
 }
 
+/// Whoever cannot be looked up is known here all the same. Who waited with such a token asks about it at once; it is answered
+/// with an error of whatever kind, since the store still fails.
+#[tokio::test]
+async fn a_store_that_fails_keeps_nobody_signed_in() {
+    let lab = Lab::with_own_proxy().await;
+    let alice = lab.user("alice").await;
+    let laptop = lab.second_device(&alice).await;
+    let room = alice.create_public_room().await;
+    let database = lab.proxy.database().connect().await.unwrap();
+    let rename = async |from: &str, to: &str| {
+        let sql = format!("ALTER TABLE {from} RENAME TO {to}");
+        database.batch_execute(&sql).await.unwrap();
+    };
+    let mut waiting = Vec::new();
+    for device in [&laptop, &alice] {
+        // Nothing that happens here is news to it.
+        let mut session = device.on_new_connections().v3();
+        session.ask(json!({"typing": {"room_id": room}})).await;
+        waiting.push(tokio::spawn(session.request(&json!({})).timeout(60_000).send()));
+    }
+    let [laptops, phones] = <[_; 2]>::try_from(waiting).unwrap();
+    let is_over = async |request: JoinHandle<Reply>| {
+        let reply = tokio::time::timeout(AT_ONCE, request).await.expect("it goes on");
+        assert!([401, 500].contains(&reply.unwrap().status));
+    };
+
+    rename("devices", "away").await;
+    let path = format!("/_matrix/client/v3/devices/{}", encode(&laptop.device_id));
+    authenticated(&alice, alice.request(Method::DELETE, &path), json!({})).await.ok();
+    is_over(laptops).await;
+    assert!(!phones.is_finished(), "the other device goes on");
+    alice.post("/_matrix/client/v3/logout/all").json(&json!({})).send().await.ok();
+    is_over(phones).await;
+
+    rename("away", "devices").await;
+    for ended in [&alice, &laptop] {
+        ended.sync().send().await.refused(401, "M_UNKNOWN_TOKEN");
+    }
+}
+
 #[tokio::test]
 async fn b2_a_new_password_ends_the_other_sessions_unless_told_otherwise() {
     let lab = Lab::shared().await;
