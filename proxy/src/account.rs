@@ -91,6 +91,8 @@ pub(crate) struct Account {
     last_use: in_use::LastUse,
     /// Counts the writes that were answered through us. See `fresh`.
     writes: AtomicU64,
+    /// How many of them main polls cover in its rooms.
+    rooms: fresh::Coverage,
     /// The number of writes that somebody waits to see in a poll: pollers that began before ask anew.
     demand: watch::Sender<u64>,
     /// Limits how many member lists are fetched from upstream at once.
@@ -131,6 +133,7 @@ impl Account {
             devices: DashMap::new(),
             last_use: in_use::LastUse::new(stored.used_at),
             writes: AtomicU64::new(0),
+            rooms: fresh::Coverage::new(),
             demand: watch::Sender::new(0),
             member_fetches: Semaphore::new(MEMBER_FETCHES),
             ignored: ignored::Known::default(),

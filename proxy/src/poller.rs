@@ -275,7 +275,7 @@ impl Poller {
     /// minutes from its cache, so no two such polls ask for quite the same.
     fn hold(&self, long: Duration) -> Duration {
         let demand = *self.account.watch_demand().borrow();
-        let different = if demand > self.device.covered() {
+        let different = if demand > self.covered() {
             demand
         } else if !self.device.is_polled() {
             // The process before this one may have asked, too.
@@ -284,6 +284,12 @@ impl Poller {
             return long;
         };
         Duration::from_millis(different % u64::from(SHORT_POLLS) + 1)
+    }
+
+    /// How many of the account's writes its polls cover: where it runs the main poll, in the rooms as well.
+    fn covered(&self) -> u64 {
+        let own_part = self.device.covered();
+        if self.is_main() { own_part.min(self.account.rooms_covered()) } else { own_part }
     }
 
     /// Whether a poll that upstream may hold for so long is given up for a demand. One that is not held is let

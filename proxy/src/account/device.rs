@@ -13,8 +13,8 @@ use store::{DeviceNid, InboxSeq};
 use tokio::{sync::watch, time::timeout};
 
 use super::{
-    elsewhere::Elsewhere, in_use::Requests, known_members::Memories, presence::Presence,
-    tail::InboxTail, unheard::Unheard,
+    elsewhere::Elsewhere, fresh::Coverage, in_use::Requests, known_members::Memories,
+    presence::Presence, tail::InboxTail, unheard::Unheard,
 };
 use crate::upstream::{AccessToken, OnBehalfOf};
 
@@ -61,8 +61,8 @@ pub(crate) struct Device {
     /// Whether what is stored of this device's own part is as new as the account's rooms: since this process
     /// began, upstream has told it. For the main device rooms and own part come by the same polls.
     polled: watch::Sender<bool>,
-    /// How many of the account's writes its polls cover. Written by the poller after its commit.
-    covered: watch::Sender<u64>,
+    /// How many of the account's writes its polls cover in its own part.
+    pub(super) own_part: Coverage,
     /// The token to poll with: the latest that a client has used. `None` once upstream refused it.
     token: watch::Sender<Option<AccessToken>>,
     /// The device was logged out through us.
@@ -75,8 +75,6 @@ pub(crate) struct Device {
     pub(super) requests: Requests,
     /// Events that its clients are just sending.
     sends: watch::Sender<u32>,
-    /// A sync has waited for its polls in vain, and none has succeeded since.
-    lags: watch::Sender<bool>,
     /// What other replicas and this one told each other of it.
     pub(crate) elsewhere: Elsewhere,
     /// The client that was last seen of it.
@@ -99,14 +97,13 @@ impl Device {
                 unused_fallback_key_types: stored.unused_fallback_key_types.clone(),
             }),
             polled: watch::Sender::new(polled),
-            covered: watch::Sender::new(0),
+            own_part: Coverage::new(),
             token: watch::Sender::new(None),
             logged_out: watch::Sender::new(false),
             presence: Presence::new(),
             known_members: Memories::default(),
             requests: Requests::new(),
             sends: watch::Sender::new(0),
-            lags: watch::Sender::new(false),
             elsewhere: Elsewhere::default(),
             on_behalf_of: Mutex::default(),
             has_poller: AtomicBool::new(false),
@@ -203,32 +200,25 @@ impl Device {
 
     /// A poll that covers this many of the account's writes is stored.
     pub(crate) fn cover(&self, writes: u64) {
-        self.lags.send_replace(false);
-        self.covered.send_replace(writes);
+        self.own_part.reaches(writes);
     }
 
     /// Another replica has stored a poll that covers this many of the account's writes, and one of the device's own part.
     pub(crate) fn cover_up_to(&self, writes: u64) {
         self.polled.send_replace(true);
-        self.lags.send_replace(false);
-        self.covered.send_modify(|covered| *covered = writes.max(*covered));
+        self.own_part.reaches(writes);
     }
 
     /// Another process polls from now on: whether its polls have told the device's own part is not known.
     pub(super) fn change_hands(&self) {
         self.polled.send_replace(false);
-        self.lags.send_replace(false);
+        self.own_part.forgive();
         self.elsewhere.forget();
     }
 
-    /// How many of the account's writes its polls cover.
+    /// How many of the account's writes its polls cover in its own part.
     pub(crate) fn covered(&self) -> u64 {
-        *self.covered.borrow()
-    }
-
-    /// Changes when its polls cover more of the account's writes.
-    pub(crate) fn watch_covered(&self) -> watch::Receiver<u64> {
-        self.covered.subscribe()
+        self.own_part.writes()
     }
 
     /// A client has used this token: polls go on with it.
@@ -286,17 +276,7 @@ impl Device {
 
     /// A sync waited for a poll of this device in vain.
     pub(crate) fn lag(&self) {
-        self.lags.send_replace(true);
-    }
-
-    /// Whether a sync has waited for a poll in vain, and none has succeeded since.
-    pub(super) fn lags(&self) -> bool {
-        *self.lags.borrow()
-    }
-
-    /// Changes when a sync waits in vain, and when a poll succeeds.
-    pub(super) fn watch_lags(&self) -> watch::Receiver<bool> {
-        self.lags.subscribe()
+        self.own_part.lag();
     }
 
     /// A client of the device is sending an event, until the guard is dropped.

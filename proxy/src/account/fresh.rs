@@ -1,16 +1,21 @@
 //! Reading one's writes: a sync waits for a poll that began after the account's last write.
 //!
-//! Requests count writes as they are answered; a poll covers those that were counted when it began. A
+//! Requests count writes as they are answered; a poll covers those that were counted when it began: a main
+//! poll in the account's rooms, whichever device runs it, and each device's polls in its own part. A
 //! sync that finds writes which no stored poll covers demands a fresh one, which upstream answers at
 //! once, and waits for it: for a bounded time, because upstream may be away. After one wait in vain
-//! nobody waits any more until a poll has succeeded.
+//! nobody waits any more until a poll has succeeded. It waits for as long where nobody polls yet: after a restart, or
+//! when another device or process takes over.
 //!
 //! Where another replica polls for the account, the poll is demanded there, and that one says when it is stored. Each
 //! replica counts the writes that it heard of for itself: only its own numbers mean anything to it.
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout_at},
+};
 
 use super::{Account, Device, Lease};
 use crate::{replicas::Notice, state::State};
@@ -21,7 +26,56 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How often a poll is demanded of whoever polls.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
+/// How far polls cover an account's writes: in its rooms, or in a device's own part.
+pub(super) struct Coverage {
+    /// How many writes. Written by the poller after its commit.
+    writes: watch::Sender<u64>,
+    /// A sync has waited for polls in vain, and none has succeeded since.
+    lags: watch::Sender<bool>,
+}
+
+impl Coverage {
+    pub(super) fn new() -> Self {
+        Self { writes: watch::Sender::new(0), lags: watch::Sender::new(false) }
+    }
+
+    /// How many writes are covered.
+    pub(super) fn writes(&self) -> u64 {
+        *self.writes.borrow()
+    }
+
+    /// A poll that covers this many is stored.
+    pub(super) fn reaches(&self, writes: u64) {
+        self.forgive();
+        self.writes.send_modify(|covered| *covered = writes.max(*covered));
+    }
+
+    /// A sync waited in vain.
+    pub(super) fn lag(&self) {
+        self.lags.send_replace(true);
+    }
+
+    /// Waiting is worth a try again.
+    pub(super) fn forgive(&self) {
+        self.lags.send_replace(false);
+    }
+
+    fn lags(&self) -> bool {
+        *self.lags.borrow()
+    }
+}
+
 impl Account {
+    /// A main poll that covers this many of its writes is stored.
+    pub(crate) fn cover_rooms(&self, writes: u64) {
+        self.rooms.reaches(writes);
+    }
+
+    /// How many of its writes main polls cover.
+    pub(crate) fn rooms_covered(&self) -> u64 {
+        self.rooms.writes()
+    }
+
     /// A write of the account was answered through us: every replica knows it before the client does.
     pub(crate) async fn tell_written(&self, state: &State) {
         self.has_written();
@@ -40,7 +94,7 @@ impl Account {
         self.has_written();
         let writes = self.writes();
         self.cover_writes(state, main_device).await;
-        main_device.covered() >= writes
+        self.rooms_covered() >= writes
     }
 
     /// Waits until what polls of the account left to be done has been tried.
@@ -62,6 +116,7 @@ impl Account {
         let writes = self.writes();
         let deadline = Instant::now() + PATIENCE;
         let mut lease = self.watch_lease();
+        let mut logged_out = device.watch_logged_out();
         loop {
             let holder = *lease.borrow_and_update();
             let covered = async {
@@ -77,19 +132,17 @@ impl Account {
             tokio::select! {
                 covered = covered => return covered,
                 _ = lease.changed() => {}
+                _ = logged_out.wait_for(|gone| *gone) => return false,
                 () = state.shuts_down() => return false,
             }
         }
     }
 
-    async fn covered_here(&self, device: &Arc<Device>, writes: u64, deadline: Instant) -> bool {
-        let main = self.main_device().and_then(|nid| self.device(nid));
-        let pollers: Vec<Arc<Device>> = main
-            .into_iter()
-            .chain([Arc::clone(device)])
-            .filter(|device| device.has_token() && device.covered() < writes)
-            .collect();
-        if pollers.is_empty() {
+    async fn covered_here(&self, device: &Device, writes: u64, deadline: Instant) -> bool {
+        // Whether there is a token to poll with just now does not matter: one comes, or another device takes over.
+        let mut behind = vec![&self.rooms, &device.own_part];
+        behind.retain(|coverage| coverage.writes() < writes);
+        if behind.is_empty() {
             return true;
         }
         // Polled anew all the same; but where one wait was in vain, every further one would be.
@@ -99,8 +152,8 @@ impl Account {
             more
         });
         let mut all = true;
-        for poller in pollers {
-            all = !poller.lags() && self.waited_for(&poller, writes, deadline).await && all;
+        for coverage in behind {
+            all = !coverage.lags() && self.waited_for(coverage, writes, deadline).await && all;
         }
         all
     }
@@ -127,12 +180,12 @@ impl Account {
             }
         };
         ask();
-        if device.lags() {
+        if device.own_part.lags() {
             return false;
         }
         // The one that polls may say that nothing is to be had, and why.
-        let (mut lags, mut refusal) = (device.watch_lags(), self.refusal.subscribe());
-        let mut covered = std::pin::pin!(self.waited_for(device, writes, deadline));
+        let (mut lags, mut refusal) = (device.own_part.lags.subscribe(), self.refusal.subscribe());
+        let mut covered = std::pin::pin!(self.waited_for(&device.own_part, writes, deadline));
         loop {
             tokio::select! {
                 covered = &mut covered => return covered,
@@ -144,12 +197,12 @@ impl Account {
         }
     }
 
-    async fn waited_for(&self, poller: &Device, writes: u64, deadline: Instant) -> bool {
-        let mut covered = poller.watch_covered();
+    async fn waited_for(&self, coverage: &Coverage, writes: u64, deadline: Instant) -> bool {
+        let mut covered = coverage.writes.subscribe();
         if timeout_at(deadline, covered.wait_for(|covered| *covered >= writes)).await.is_ok() {
             return true;
         }
-        poller.lag();
+        coverage.lag();
         tracing::debug!(user_id = %self.user_id, "a sync goes on without its account's last writes");
         false
     }

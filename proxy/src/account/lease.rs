@@ -49,6 +49,7 @@ impl Account {
         }
         // What polls elsewhere have stored is not known to cover anything here.
         self.has_written();
+        self.rooms.forgive();
         self.forget_failures();
         for device in self.devices() {
             device.change_hands();

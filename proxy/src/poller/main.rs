@@ -66,6 +66,7 @@ impl Poller {
                     *self.poison() = Poison::default();
                     self.position_taken();
                     self.refused(None);
+                    self.account.cover_rooms(writes);
                     self.device.cover(writes);
                 }
                 outcome

@@ -9,7 +9,8 @@ use tests::chain::Chain;
 use tests::client::Client;
 use tests::lab::Lab;
 use tests::matchers::{messages, timeline};
-use tests::scripted_homeserver::{Canned, Fault, first_sync, messages_in};
+use tests::scripted_homeserver::{Canned, Fault, first_sync, messages_in, nothing_new};
+use tests::wait::eventually;
 
 use self::kinds::{KINDS, World};
 use crate::stage::Stage;
@@ -74,6 +75,49 @@ async fn a45_with_the_homeserver_away_one_wait_is_enough() {
     let long = waits.iter().filter(|wait| **wait > Duration::from_secs(3)).count();
     assert!(long <= 1, "{waits:?}");
     assert!(waits[0] < Duration::from_secs(10), "{waits:?}");
+}
+
+/// The polls that drain a new main device's inbox bring nothing of what is written in rooms: the main poll after them does.
+#[tokio::test]
+async fn a_write_is_covered_by_the_main_poll_of_the_device_that_takes_it_over() {
+    let stage = Stage::set().await;
+    let (homeserver, alice) = (&stage.homeserver, &stage.alice);
+    let sends = path(ROOM, "send", "m.room.message", "txn");
+    homeserver.on_path(&sends, Canned::json(&json!({"event_id": "$two"})));
+    homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["one"]));
+    alice.v2().next().await;
+    let laptop = homeserver.device(&stage.proxy.url(), &alice.user_id, "LAPTOP");
+    homeserver.on_sync(None, &nothing_new("light1"));
+    let mut chain = laptop.v2();
+    chain.next().await;
+    homeserver.is_polled_with("light1").await;
+    let body = json!({"msgtype": "m.text", "body": "two"});
+    laptop.put(&sends).json(&body).send().await.ok();
+    // The poll that drains the inbox stops at the first gate, and the main poll after it at the second.
+    let drains = homeserver.hold_syncs();
+    let polls = homeserver.polled().len();
+    homeserver.revoke(alice, json!({"errcode": "M_UNKNOWN_TOKEN", "error": "gone"}));
+    let arrives = async |since: &str, behind: usize| {
+        eventually(&format!("a poll with since={since}"), async || {
+            let mut new = homeserver.polled().into_iter().skip(behind);
+            new.any(|polled| polled.as_deref() == Some(since)).then_some(())
+        })
+        .await;
+    };
+    arrives("light1", polls).await;
+    let main = homeserver.hold_syncs();
+    let mut comes = messages_in(ROOM, "s2", &["two"]);
+    comes["rooms"]["join"][ROOM]["timeline"]["events"][0]["sender"] = json!(alice.user_id);
+    homeserver.on_sync(Some("s1"), &comes);
+    let waiting = tokio::spawn(chain.request().send());
+    let polls = homeserver.polled().len();
+    drains.open();
+    arrives("s1", polls).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!waiting.is_finished(), "what drained the inbox covers no write");
+    main.open();
+
+    assert_eq!(messages(&waiting.await.unwrap().ok(), ROOM), ["two"]);
 }
 
 /// A device that does not run the main poll is told the transaction IDs of its own events, as soon as of the events.
@@ -184,7 +228,7 @@ async fn a78_a_sync_waits_for_a_transaction_id_that_is_on_its_way_but_not_for_lo
     let body = json!({"msgtype": "m.text", "body": "two"});
     let put = laptop.on_new_connections().put(&path(ROOM, "send", "m.room.message", "txn"));
     let sending = tokio::spawn(put.json(&body).send());
-    tests::wait::eventually("the request to arrive", async || {
+    eventually("the request to arrive", async || {
         (!homeserver.seen_at("/send/").is_empty()).then_some(())
     })
     .await;

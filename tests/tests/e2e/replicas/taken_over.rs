@@ -21,6 +21,17 @@ const PATH: &str = "/_matrix/client/v3/user/@alice:scripted/account_data/org.tes
 /// The write is covered by whoever polls next, and the sync that waits for it has it.
 #[tokio::test]
 async fn a_write_that_a_killed_process_was_to_cover_is_covered_by_the_next() {
+    the_next_covers_the_write(60_000).await;
+}
+
+/// And so has one that waits for nothing else.
+#[tokio::test]
+async fn a_write_that_a_killed_process_was_to_cover_is_in_the_very_next_reply() {
+    the_next_covers_the_write(0).await;
+}
+
+/// `timeout`: the client's, in milliseconds.
+async fn the_next_covers_the_write(timeout: u64) {
     let homeserver = ScriptedHomeserver::start().await;
     homeserver.on_path(PATH, Canned::json(&json!({})));
     let database = shared_postgres().await.database().await;
@@ -47,7 +58,7 @@ async fn a_write_that_a_killed_process_was_to_cover_is_covered_by_the_next() {
     let before = demanded();
     let written = json!({"n": 1});
     elsewhere.put(PATH).json(&written).send().await.ok();
-    let waiting = tokio::spawn(chain.request().timeout(60_000).send());
+    let waiting = tokio::spawn(chain.request().timeout(timeout).send());
     eventually("a poll for the write", async || (demanded() > before).then_some(())).await;
     assert!(!waiting.is_finished(), "it waits for the write");
     replicas.proxy(holder).kill9();
