@@ -71,7 +71,8 @@ struct Told {
     state: Option<Vec<StateEvent>>,
 }
 
-/// Fills the timelines that the store could not. Where upstream does not answer, they stay as they are.
+/// Fills the timelines that the store could not. Where upstream does not answer, or no poll is stored after that which would
+/// say what of its answer comes again, they stay as they are.
 pub(super) async fn fill(
     state: &State,
     requester: &Requester,
@@ -94,7 +95,10 @@ pub(super) async fn fill(
             return Ok(());
         }
     };
-    requester.account.poll_afresh(state, &requester.device).await;
+    if !requester.account.poll_afresh(state, &requester.device).await {
+        tracing::debug!("no poll to hold upstream's timelines against");
+        return Ok(());
+    }
     let later = state.store.event_ids_after(requester.account.account_id, now).await?;
     let later: HashSet<String> = later.into_iter().collect();
     let mut told = read(&reply, view.timeline);

@@ -143,6 +143,34 @@ async fn a20_what_arrives_while_the_proxy_looks_back_comes_once() {
     assert!(chain.next().await["rooms"].is_null());
 }
 
+/// Polls lag behind, and what upstream told is not known to come once: the answer is as short as what is stored.
+#[tokio::test]
+async fn what_is_found_while_no_poll_succeeds_comes_once() {
+    let stage = Stage::set().await;
+    let (homeserver, alice) = (&stage.homeserver, &stage.alice);
+    homeserver.on_path("/_matrix/client/v3/user", Canned::json(&json!({})));
+    homeserver.on_sync(None, &limited_room(alice, "s1"));
+    alice.sync().filter(&json!({"room": {"timeline": {"limit": 1}}})).send().await.ok();
+    homeserver.is_polled_with("s1").await;
+    let polls = homeserver.hold_syncs();
+    alice.set_account_data("com.example", &json!({})).await.ok();
+    // This one waits for the write in vain, and others do not wait after it.
+    alice.sync().filter(&json!({"room": {"timeline": {"limit": 1}}})).send().await.ok();
+    let found = messages_in(ROOM, "ignored", &["old", "stored", "in both"]);
+    homeserver.on_path(LOOKING_BACK, Canned::json(&found));
+
+    let reply = alice.sync().filter(&needles()).send().await.ok();
+    homeserver.on_sync(Some("s1"), &messages_in(ROOM, "s2", &["in both"]));
+    polls.open();
+
+    let mut chain = alice.v2().filtered(needles());
+    chain.absorb(&reply);
+    let later = chain.until_reply("the rest", |reply| !messages(reply, ROOM).is_empty()).await;
+    assert_eq!(messages(&later, ROOM), ["in both"]);
+    assert_eq!(messages(&reply, ROOM), ["stored"]);
+    assert_eq!(joined(&reply, ROOM)["timeline"]["limited"], true);
+}
+
 /// The bound, and what becomes of the rooms beyond it: their timelines are short, and say so.
 #[tokio::test]
 async fn a20_an_answer_looks_back_in_few_rooms_and_never_fails_for_it() {

@@ -151,6 +151,35 @@ async fn c10_what_arrives_while_a_client_comes_over_comes_once() {
     assert_eq!(messages(&chain.next().await, ROOM), ["in both"]);
 }
 
+/// While polls lag behind it cannot be said what comes again with them: the client comes again instead.
+#[tokio::test]
+async fn a_client_that_comes_over_while_no_poll_succeeds_gets_nothing_twice() {
+    let stage = Stage::set().await;
+    let (homeserver, alice) = (&stage.homeserver, &stage.alice);
+    homeserver.on_path("/_matrix/client/v3/user", Canned::json(&json!({})));
+    homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["known"]));
+    alice.sync().send().await.ok();
+    homeserver.is_polled_with("s1").await;
+    let polls = homeserver.hold_syncs();
+    alice.set_account_data("com.example", &json!({})).await.ok();
+    // This one waits for the write in vain, and others do not wait after it.
+    alice.sync().send().await.ok();
+    let answer = messages_in(ROOM, "s2", &["missed", "in both"]);
+    homeserver.on_path("/_matrix/client/v3/sync?since=theirs", Canned::json(&answer));
+
+    let reply = alice.sync().since("theirs").send().await;
+    assert_eq!(reply.status, 504, "{}", reply.body_text());
+    homeserver.on_sync(Some("s1"), &messages_in(ROOM, "s2", &["in both"]));
+    polls.open();
+    homeserver.is_polled_with("s2").await;
+
+    let reply = alice.sync().since("theirs").send().await.ok();
+    assert_eq!(messages(&reply, ROOM), ["missed", "in both"]);
+    let mut chain = alice.v2();
+    chain.absorb(&reply);
+    assert!(messages(&chain.next().await, ROOM).is_empty());
+}
+
 /// A homeserver that is away for a moment must not make the client begin anew.
 #[tokio::test]
 async fn c10_while_the_homeserver_is_away_its_token_is_kept() {
