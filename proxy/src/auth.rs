@@ -6,13 +6,15 @@
 //! succeeding. A token is never used before its client has used it, and no 401 is ever made up here:
 //! when upstream is away, a token that is known goes on being accepted.
 //!
-//! What passes through is not asked about here: the homeserver judges its token itself.
+//! What passes through is not asked about here: the homeserver judges its token itself. But of an event that it has taken
+//! it is asked who sent it.
 //!
-//! Neighbours: `known` (whose tokens are known), `questions` (how upstream is asked), `ending` (sessions that were ended
-//! through us).
+//! Neighbours: `known` (whose tokens are known), `questions` (how upstream is asked), `newcomers` (who sends with a token
+//! that is not known yet), `ending` (sessions that were ended through us).
 
 mod ending;
 mod known;
+mod newcomers;
 mod questions;
 mod refusals;
 
@@ -28,6 +30,7 @@ pub(crate) use self::{
         stop_here, syncs_elsewhere,
     },
     known::TokenCache,
+    newcomers::{Newcomers, newcomer},
     questions::Questions,
 };
 use self::{
@@ -161,6 +164,10 @@ pub(crate) fn poll_for(
         if is_new {
             account.has_written();
         }
+    }
+    // What was written with a token before anybody here knew it is not counted.
+    if requester.is_new {
+        account.has_written();
     }
     if is_elsewhere {
         let token = requester.is_new.then(|| state.sealer.hash(&requester.access_token));

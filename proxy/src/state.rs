@@ -8,7 +8,7 @@ use tokio::{
 
 use crate::{
     account::Accounts,
-    auth::{Questions, TokenCache},
+    auth::{Newcomers, Questions, TokenCache},
     capabilities::Capabilities,
     config::Config,
     guard::InFlight,
@@ -63,6 +63,8 @@ pub(crate) struct State {
     pub(crate) forwarder: passthrough::Forwarder,
     /// What upstream is being asked about tokens, and which it refused lately.
     pub(crate) questions: Questions,
+    /// Whose tokens were that sent events before they came with a sync.
+    pub(crate) newcomers: Newcomers,
     /// The requests under way, by token.
     pub(crate) in_flight: InFlight,
 }
@@ -100,6 +102,7 @@ impl State {
             capabilities: Capabilities::default(),
             filters: FilterCache::default(),
             versions: passthrough::VersionsCache::default(),
+            newcomers: Newcomers::default(),
             questions: Questions::new(config.client_limits.max_token_checks),
             in_flight: InFlight::default(),
             config,

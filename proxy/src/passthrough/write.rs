@@ -7,9 +7,11 @@
 //! Neighbours: `dispatch`; `account` keeps count.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::{Request, Response};
+use tokio::time::timeout;
 
 use super::buffer;
 use crate::account::{Account, Device, PresenceWish};
@@ -21,6 +23,10 @@ use crate::json::{self, Object};
 use crate::peer::Peer;
 use crate::replicas::{Notice, Sending};
 use crate::state::State;
+use crate::upstream::AccessToken;
+
+/// How long the answer to an event may be held back to find out who sent it.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is kept of a write that was granted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,14 +62,16 @@ pub(crate) async fn write(
     kept: Kept,
 ) -> Result<Response<Body>, Error> {
     let (mut parts, mut body) = request.into_parts();
-    // A token that never synced has nobody whose next sync could miss anything.
-    let known = match access_token(&parts, true) {
-        Ok(token) => auth::known(state, &token).await,
-        Err(_) => None,
+    let token = access_token(&parts, true).ok();
+    let known = match &token {
+        Some(token) => auth::known(state, token).await,
+        None => None,
     };
-    let Some((account, device)) = known else {
+    // Whoever writes with a token that is not known has its first sync wait for a poll: that is enough for all but this.
+    let newcomer = token.filter(|_| known.is_none() && matches!(kept, Kept::TransactionId(_)));
+    if known.is_none() && newcomer.is_none() {
         return state.forwarder.forward(Request::from_parts(parts, body), peer).await;
-    };
+    }
     let mut said = Bytes::new();
     if kept == Kept::Presence {
         let limits = &state.config.client_limits;
@@ -77,8 +85,8 @@ pub(crate) async fn write(
     let state = Arc::clone(state);
     // A task of its own, because what a client does that hangs up early is done all the same.
     let task = tokio::spawn(async move {
-        let _sending = matches!(kept, Kept::TransactionId(_))
-            .then(|| Sending::begin(&state, &account, &device));
+        let sender = known.as_ref().filter(|_| matches!(kept, Kept::TransactionId(_)));
+        let _sending = sender.map(|(account, device)| Sending::begin(&state, account, device));
         let mut response = state.forwarder.forward(request, peer).await?;
         if response.status().is_success() {
             let mut answer = None;
@@ -86,14 +94,33 @@ pub(crate) async fn write(
                 (response, answer) = buffer::peek(response).await?;
             }
             let answer = answer.unwrap_or_default();
-            if let Err(error) = keep(&state, &account, &device, &kept, &said, &answer).await {
-                tracing::warn!(error = %causes(&error), ?kept, "could not keep what a write did");
+            // Not before upstream's answer: the client has used its token by then.
+            let writer = match &newcomer {
+                Some(token) => writer(&state, token).await,
+                None => known,
+            };
+            if let Some((account, device)) = writer {
+                if let Err(error) = keep(&state, &account, &device, &kept, &said, &answer).await {
+                    tracing::warn!(error = %causes(&error), ?kept, "could not keep what a write did");
+                }
+                account.tell_written(&state).await;
             }
-            account.tell_written(&state).await;
         }
         Ok(response)
     });
     task.await.map_err(Error::internal)?
+}
+
+/// Whose a token is that is not known, if the device is.
+async fn writer(
+    state: &Arc<State>,
+    access_token: &AccessToken,
+) -> Option<(Arc<Account>, Arc<Device>)> {
+    let asked = timeout(PATIENCE, auth::newcomer(state, access_token)).await;
+    asked.unwrap_or(Err(Error::UpstreamTimeout)).unwrap_or_else(|error| {
+        tracing::debug!(error = %causes(&error), "could not find who sent an event");
+        None
+    })
 }
 
 async fn keep(

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::client::Client;
+use tests::client::{Client, encode};
 use tests::lab::Lab;
-use tests::matchers::{messages, numbers};
+use tests::matchers::{messages, numbers, timeline};
 use tests::scripted_homeserver::{Canned, first_sync, messages_in, with_to_device};
 use tests::synapse::{APPLICATION_SERVICE_TOKEN, PASSWORD};
 use tests::wait::eventually;
@@ -77,6 +77,71 @@ async fn b2_a_refresh_whose_answer_was_lost_can_be_asked_for_again() {
     assert_eq!(to_device, [0, 1, 2, 3, 4, 5]);
     let expected = ["during 0", "after 0", "during 1", "after 1", "during 2", "after 2"];
     assert_eq!(texts, expected);
+}
+
+/// The room is polled as another device, and the first request with the new token is the one that sends.
+#[tokio::test]
+async fn what_is_sent_with_a_new_token_is_in_its_first_sync_as_its_own() {
+    let lab = Lab::shared().await;
+    let alice = lab.user("alice").await;
+    let room = alice.create_public_room().await;
+    alice.v2().next().await;
+    let mut login = json!({
+        "type": "m.login.password", "identifier": {"type": "m.id.user", "user": alice.user_id},
+        "password": PASSWORD, "device_id": "REFRESHING", "refresh_token": true,
+    });
+    let log_in = alice.post("/_matrix/client/v3/login").without_token().json(&login).send();
+    login = log_in.await.ok();
+    let device = |answer: &Value| {
+        let token = answer["access_token"].as_str().unwrap();
+        Client::with_token(&lab.url(), &alice.user_id, "REFRESHING", token)
+    };
+    let mut chain = device(&login).v2();
+    chain.next().await;
+
+    for round in 0..3 {
+        let body = json!({"refresh_token": login["refresh_token"]});
+        let refresh = alice.post("/_matrix/client/v3/refresh").without_token().json(&body);
+        login = refresh.send().await.ok();
+        chain.client = device(&login);
+        let transactions = [format!("first-{round}"), format!("second-{round}")];
+        for transaction in &transactions {
+            let room = encode(&room);
+            let path = format!("/_matrix/client/v3/rooms/{room}/send/m.room.message/{transaction}");
+            let body = json!({"msgtype": "m.text", "body": transaction});
+            chain.client.put(&path).json(&body).send().await.ok();
+        }
+
+        let reply = chain.next().await;
+        assert_eq!(messages(&reply, &room), transactions, "{reply:#}");
+        for (event, transaction) in timeline(&reply, &room).iter().zip(&transactions) {
+            assert_eq!(event["unsigned"]["transaction_id"], *transaction, "{reply:#}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_first_sync_with_a_new_token_waits_for_what_was_written_with_it() {
+    let stage = Stage::set().await;
+    let (homeserver, alice) = (&stage.homeserver, &stage.alice);
+    homeserver.on_path("/_matrix/client/v3/user", Canned::json(&json!({})));
+    homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["one"]));
+    let mut chain = alice.v2();
+    chain.next().await;
+    homeserver.is_polled_with("s1").await;
+    let renewed = Client::with_token(&stage.proxy.url(), &alice.user_id, "PHONE", "renewed");
+    homeserver.allow(&renewed);
+    let polls = homeserver.hold_syncs();
+    renewed.set_account_data("com.example", &json!({})).await.ok();
+
+    chain.client = renewed;
+    let waiting = tokio::spawn(chain.request().send());
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!waiting.is_finished(), "it waits for what it wrote");
+    homeserver.on_sync(Some("s1"), &messages_in(ROOM, "s2", &["two"]));
+    polls.open();
+
+    assert_eq!(messages(&waiting.await.unwrap().ok(), ROOM), ["two"]);
 }
 
 /// Synapse lets a device's old token live beside the new one.

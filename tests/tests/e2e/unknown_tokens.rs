@@ -213,6 +213,20 @@ async fn what_passes_through_is_the_homeservers_own_to_judge() {
     assert_eq!(questions_about(&stage.homeserver, &stranger), 0, "nobody asks about it");
 }
 
+/// A bot, of which nothing is known.
+#[tokio::test]
+async fn who_sends_and_never_syncs_is_asked_about_once() {
+    let stage = Stage::set().await;
+    let bot = stage.homeserver.device(&stage.proxy.url(), "@bot:scripted", "BOT");
+    stage
+        .homeserver
+        .on_path("/_matrix/client/v3/rooms", Canned::json(&json!({"event_id": "$sent"})));
+    for _ in 0..3 {
+        bot.send("!room:scripted", "beep").await;
+    }
+    assert_eq!(questions_about(&stage.homeserver, &bot), 1);
+}
+
 /// A proxy that asks about few strangers at once, before a homeserver that does not answer such questions until the gate
 /// opens.
 async fn flooded() -> (ScriptedHomeserver, Proxy, Gate) {
