@@ -123,11 +123,14 @@ pub(crate) async fn run(state: Arc<State>) {
         let was_alone = state.replicas.alone();
         state.replicas.met_another();
         let Some(membership) = join(&state, before).await else { return };
-        before = Some(membership.replica());
-        if !was_alone {
+        let joined = membership.replica();
+        // No number is given twice: one that is left out may be another's, who has come and told something.
+        let none_came = before.is_some_and(|before| joined.0 == before.0 + 1);
+        before = Some(joined);
+        if !(was_alone && none_came) {
             ears::missed(&state);
         }
-        herald::announce(&state, membership.replica()).await;
+        herald::announce(&state, joined).await;
         state.hearing.set(true);
         let end = stay(&state, membership).await;
         state.hearing.set(false);

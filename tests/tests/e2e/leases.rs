@@ -2,19 +2,25 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use tests::client::Client;
 use tests::keep::Signal;
 use tests::lab::shared_postgres;
 use tests::matchers::{joined, messages};
 use tests::postgres::Database;
 use tests::proxy::Proxy;
-use tests::scripted_homeserver::{ScriptedHomeserver, first_sync, messages_in, nothing_new};
+use tests::scripted_homeserver::{
+    Canned, ScriptedHomeserver, first_sync, messages_in, nothing_new,
+};
 use tests::wait::{eventually, eventually_within};
 
 const ROOM: &str = "!room:scripted";
 
 /// How long after a process was killed another one polls for its accounts, at most.
 const TAKE_OVER: Duration = Duration::from_secs(10);
+
+/// How soon a request has to end that need not wait for any poll: less than any waits for one.
+const AT_ONCE: Duration = Duration::from_secs(4);
 
 /// A homeserver, and processes in front of it that share a database.
 struct Replicas {
@@ -157,6 +163,37 @@ async fn a_process_that_stood_still_is_replaced_and_disturbs_nobody_when_it_goes
     let stored = replicas.database.connect().await.unwrap();
     let polls = stored.query_one("SELECT COUNT(*) FROM polls", &[]).await.unwrap();
     assert_eq!(polls.get::<_, i64>(0), 3, "each poll is stored once");
+}
+
+/// It was alone when it stopped, and heard nothing of what was told meanwhile: the token was replaced.
+#[tokio::test]
+async fn a_process_that_stood_still_alone_doubts_its_tokens_when_another_has_come() {
+    let mut replicas = Replicas::start(1).await;
+    let alice = replicas.alice().await;
+    // No poll is answered with the homeserver's word on the token.
+    let _polls = replicas.homeserver.hold_syncs();
+    replicas.homeserver.on_sync(Some("s1"), &nothing_new("s2"));
+    replicas.is_polled_again("s2", 0).await;
+    let before = replicas.polls("s2");
+    replicas.proxies[0].signal(Signal::Stop);
+    replicas.start_another().await;
+    replicas.is_polled_again("s2", before).await;
+    let again = json!({"user_id": alice.user_id, "device_id": alice.device_id});
+    replicas.homeserver.on_path("/_matrix/client/v3/login", Canned::json(&again));
+    let elsewhere = alice.at(&replicas.proxies[1].url());
+    elsewhere.post("/_matrix/client/v3/login").without_token().json(&json!({})).send().await.ok();
+    let words = json!({"errcode": "M_UNKNOWN_TOKEN", "error": "there is a new one"});
+    replicas.homeserver.revoke(&alice, words);
+    replicas.proxies[0].signal(Signal::Continue);
+    eventually("it to have joined anew", async || (replicas.held().await.len() == 2).then_some(()))
+        .await;
+    // Until it hears the others again it asks about every token.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+
+    // Without a poll's failure to learn of it from.
+    let reply =
+        tokio::time::timeout(AT_ONCE, alice.sync().send()).await.expect("it is told at once");
+    reply.refused(401, "M_UNKNOWN_TOKEN");
 }
 
 #[tokio::test]
