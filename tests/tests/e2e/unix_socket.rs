@@ -9,6 +9,7 @@ use tests::client::Client;
 use tests::forwarder::Forwarder;
 use tests::keep::{Kept, Signal};
 use tests::lab::shared_postgres;
+use tests::matchers::messages;
 use tests::paths;
 use tests::postgres::Database;
 use tests::proxy::SECRET;
@@ -17,17 +18,20 @@ use tests::secrets;
 use tests::wait::eventually;
 use tokio::task::spawn_blocking;
 
+const ROOM: &str = "!room:scripted";
+
 #[tokio::test]
 async fn clients_and_the_homeserver_are_reached_over_unix_sockets() {
     let stage = Stage::set().await;
     let alice = &stage.alice;
-    stage.homeserver.on_sync(None, &first_sync(&alice.user_id, "!room:scripted", "s1", &["one"]));
+    stage.homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["one"]));
     let process = stage.started().await;
 
     let mut chain = alice.v2();
-    assert!(chain.next().await.to_string().contains("one"));
-    stage.homeserver.on_sync(Some("s1"), &messages_in("!room:scripted", "s2", &["two"]));
-    assert!(chain.next().await.to_string().contains("two"));
+    assert_eq!(messages(&chain.next().await, ROOM), ["one"]);
+    stage.homeserver.on_sync(Some("s1"), &messages_in(ROOM, "s2", &["two"]));
+    let reply = chain.until_reply("the second", |reply| !messages(reply, ROOM).is_empty()).await;
+    assert_eq!(messages(&reply, ROOM), ["two"]);
     let mode = fs::metadata(&stage.socket).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o666, "who may enter the directory may connect");
 
