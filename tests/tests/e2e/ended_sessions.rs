@@ -155,7 +155,8 @@ async fn b2_a_device_is_deleted_by_one_that_never_synced() {
 }
 
 /// Whoever cannot be looked up is known here all the same. Who waited with such a token asks about it at once; it is answered
-/// with an error of whatever kind, since the store still fails.
+/// with an error of whatever kind, since the store still fails. Of one process: while the store fails, none knows what only
+/// others do.
 #[tokio::test]
 async fn a_store_that_fails_keeps_nobody_signed_in() {
     let lab = Lab::with_own_proxy().await;
