@@ -137,11 +137,15 @@ async fn a_token_that_is_refused_by_polls_alone_is_not_asked_about_all_the_while
     homeserver.next_syncs_fail(1_000_000, &Fault::Status(401, words));
     homeserver.on_sync(Some("s1"), &nothing_new("s2"));
 
-    let before = questions_about(homeserver, alice);
-    let reply = session.request(&json!({})).timeout(5_000).send().await.ok();
-    session.absorb(&reply);
-    assert_eq!(reply, json!({"next": session.next()}));
-    let asked = questions_about(homeserver, alice) - before;
+    // The first waits for polls all the while, in vain, and nobody does so after it: only then it shows how often is asked.
+    let mut asked = 0;
+    for _ in 0..2 {
+        let before = questions_about(homeserver, alice);
+        let reply = session.request(&json!({})).timeout(5_000).send().await.ok();
+        session.absorb(&reply);
+        assert_eq!(reply, json!({"next": session.next()}));
+        asked = questions_about(homeserver, alice) - before;
+    }
     assert!((1..=10).contains(&asked), "{asked} questions within 5 s");
 }
 
