@@ -59,8 +59,6 @@ pub(crate) struct Requester {
     pub(crate) device: Arc<Device>,
     /// The token that the request carries.
     pub(crate) access_token: AccessToken,
-    /// This process did not know the token before.
-    is_new: bool,
     known: Arc<Known>,
     /// The device is polled as long as somebody holds this.
     _in_use: Arc<InUse>,
@@ -123,7 +121,6 @@ pub(crate) async fn identify(
     let has_heard = state.hear_out().await;
     let hash = state.sealer.hash(&access_token);
     let known = state.token_cache.get(&hash);
-    let is_new = known.is_none();
     let is_trusted = known.as_ref().is_some_and(|known| known.is_trusted());
     state.metrics.looked_up(Cache::Tokens, is_trusted);
     let known = match known {
@@ -139,7 +136,6 @@ pub(crate) async fn identify(
         account: Arc::clone(&known.account),
         device: Arc::clone(&known.device),
         access_token,
-        is_new,
         known,
         _in_use: Arc::new(in_use),
     })
@@ -166,21 +162,24 @@ pub(crate) fn poll_for(
         }
     }
     // What was written with a token before anybody here knew it is not counted.
-    if requester.is_new {
+    let is_new = requester.known.is_new();
+    if is_new {
         account.has_written();
     }
     if is_elsewhere {
-        let token = requester.is_new.then(|| state.sealer.hash(&requester.access_token));
+        let token = is_new.then(|| state.sealer.hash(&requester.access_token));
         elsewhere::tell_use(state, account, device, token, wish);
         capabilities::refresh(state, &requester.access_token);
-        return;
+    } else {
+        // Polls go on with a token that is new, because the one before it is likely dead. Of two that are in use side
+        // by side one is as good as the other.
+        if is_new || !device.has_token() {
+            device.use_token(&requester.access_token);
+        }
+        poller::ensure(state, account, device);
     }
-    // Polls go on with a token that is new, because the one before it is likely dead. Of two that are in use side
-    // by side one is as good as the other.
-    if requester.is_new || !device.has_token() {
-        device.use_token(&requester.access_token);
-    }
-    poller::ensure(state, account, device);
+    // Last: of two requests with it at the same time neither must miss what the other sees to.
+    requester.known.take_up();
 }
 
 /// What became of a stored token.

@@ -2,7 +2,13 @@
 //!
 //! In memory alone: what is lost is found again through upstream. It must not ask anybody.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use dashmap::DashMap;
 use store::DeviceNid;
@@ -30,9 +36,22 @@ pub(super) struct Known {
     /// When upstream last accepted the token; `None` when that may no longer be true.
     pub(super) accepted: watch::Sender<Option<Instant>>,
     pub(super) valid: watch::Sender<bool>,
+    /// Its device has been polled for because of it. Whoever has a token learnt may be gone before that, or want to know whose
+    /// it is and no more.
+    taken_up: AtomicBool,
 }
 
 impl Known {
+    /// Nobody has been polled for because of it yet.
+    pub(super) fn is_new(&self) -> bool {
+        !self.taken_up.load(Ordering::Acquire)
+    }
+
+    /// Its device is polled for, and what was written with it before is waited for.
+    pub(super) fn take_up(&self) {
+        self.taken_up.store(true, Ordering::Release);
+    }
+
     /// Whether upstream need not be asked.
     pub(super) fn is_trusted(&self) -> bool {
         self.accepted.borrow().is_some_and(|at| at.elapsed() < TRUST)
@@ -66,6 +85,7 @@ impl TokenCache {
                 device,
                 accepted: watch::Sender::new(None),
                 valid: watch::Sender::new(true),
+                taken_up: AtomicBool::new(false),
             })
         });
         if accepted.is_some() {

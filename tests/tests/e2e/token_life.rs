@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tests::chain::Chain;
 use tests::client::{Client, encode};
 use tests::lab::Lab;
 use tests::matchers::{messages, numbers, timeline};
-use tests::scripted_homeserver::{Canned, first_sync, messages_in, with_to_device};
+use tests::scripted_homeserver::{Canned, Gate, first_sync, messages_in, with_to_device};
 use tests::synapse::{APPLICATION_SERVICE_TOKEN, PASSWORD};
 use tests::wait::eventually;
 
@@ -123,25 +124,78 @@ async fn what_is_sent_with_a_new_token_is_in_its_first_sync_as_its_own() {
 #[tokio::test]
 async fn the_first_sync_with_a_new_token_waits_for_what_was_written_with_it() {
     let stage = Stage::set().await;
+    let (chain, polls) = writes_with_a_new_token(&stage).await;
+    waits_for_its_write(&stage, &chain, polls).await;
+}
+
+/// The homeserver says whose the token is after that. The old one is used no more, as one that has expired must not be.
+#[tokio::test]
+async fn a_first_sync_that_hangs_up_leaves_the_new_token_to_the_next() {
+    let stage = Stage::set().await;
+    let (chain, polls) = writes_with_a_new_token(&stage).await;
+    let gate = stage.homeserver.hold_whoami();
+    let hangs_up = chain.client.on_new_connections().sync().since(chain.since());
+    let hangs_up = tokio::spawn(hangs_up.try_send());
+    eventually("the question", async || (bearers_at(&stage, "/whoami", &chain) > 0).then_some(()))
+        .await;
+    hangs_up.abort();
+    // Long enough for the proxy to notice.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    gate.open();
+    let database = stage.proxy.database().connect().await.unwrap();
+    eventually("the new token to be known", async || {
+        let tokens = database.query_one("SELECT count(*) FROM access_tokens", &[]).await.unwrap();
+        (tokens.get::<_, i64>(0) == 2).then_some(())
+    })
+    .await;
+
+    waits_for_its_write(&stage, &chain, polls).await;
+    assert_eq!(bearers_at(&stage, "/whoami", &chain), 1);
+    eventually("a poll with it", async || (bearers_at(&stage, "/sync", &chain) > 0).then_some(()))
+        .await;
+}
+
+#[tokio::test]
+async fn a_first_sync_that_is_refused_for_what_it_asks_leaves_the_new_token_to_the_next() {
+    let stage = Stage::set().await;
+    let (chain, polls) = writes_with_a_new_token(&stage).await;
+    chain.request().query("full_state", "maybe").send().await.expect_status(400);
+
+    waits_for_its_write(&stage, &chain, polls).await;
+}
+
+/// Alice's phone has synced, and has written something with a new token: its chain, which goes on with that one, and what
+/// holds the polls that begin from now on.
+async fn writes_with_a_new_token(stage: &Stage) -> (Chain, Gate) {
     let (homeserver, alice) = (&stage.homeserver, &stage.alice);
     homeserver.on_path("/_matrix/client/v3/user", Canned::json(&json!({})));
     homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["one"]));
     let mut chain = alice.v2();
     chain.next().await;
     homeserver.is_polled_with("s1").await;
-    let renewed = Client::with_token(&stage.proxy.url(), &alice.user_id, "PHONE", "renewed");
-    homeserver.allow(&renewed);
+    chain.client = Client::with_token(&stage.proxy.url(), &alice.user_id, "PHONE", "renewed");
+    homeserver.allow(&chain.client);
     let polls = homeserver.hold_syncs();
-    renewed.set_account_data("com.example", &json!({})).await.ok();
+    chain.client.set_account_data("com.example", &json!({})).await.ok();
+    (chain, polls)
+}
 
-    chain.client = renewed;
+/// The next sync of the chain waits for a poll that begins then.
+async fn waits_for_its_write(stage: &Stage, chain: &Chain, polls: Gate) {
     let waiting = tokio::spawn(chain.request().send());
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(!waiting.is_finished(), "it waits for what it wrote");
-    homeserver.on_sync(Some("s1"), &messages_in(ROOM, "s2", &["two"]));
+    stage.homeserver.on_sync(Some("s1"), &messages_in(ROOM, "s2", &["two"]));
     polls.open();
 
     assert_eq!(messages(&waiting.await.unwrap().ok(), ROOM), ["two"]);
+}
+
+/// How many requests for a path came to the homeserver with the chain's token.
+fn bearers_at(stage: &Stage, path: &str, chain: &Chain) -> usize {
+    let bearer = format!("Bearer {}", chain.client.access_token);
+    let seen = stage.homeserver.seen_at(path).into_iter();
+    seen.filter(|seen| seen.header("authorization").as_ref() == Some(&bearer)).count()
 }
 
 /// Synapse lets a device's old token live beside the new one.
