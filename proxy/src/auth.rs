@@ -6,10 +6,10 @@
 //! succeeding. A token is never used before its client has used it, and no 401 is ever made up here:
 //! when upstream is away, a token that is known goes on being accepted.
 //!
-//! What passes through is not asked about here: the homeserver judges its token itself. But of an event that it has taken
-//! it is asked who sent it.
+//! What passes through is not asked about here: the homeserver judges its token itself. But of an event that it has taken,
+//! and of other writes of which something is kept, it is asked whose they are.
 //!
-//! Neighbours: `known` (whose tokens are known), `questions` (how upstream is asked), `newcomers` (who sends with a token
+//! Neighbours: `known` (whose tokens are known), `questions` (how upstream is asked), `newcomers` (who writes with a token
 //! that is not known yet), `ending` (sessions that were ended through us).
 
 mod ending;

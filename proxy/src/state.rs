@@ -63,7 +63,7 @@ pub(crate) struct State {
     pub(crate) forwarder: passthrough::Forwarder,
     /// What upstream is being asked about tokens, and which it refused lately.
     pub(crate) questions: Questions,
-    /// Whose tokens were that sent events before they came with a sync.
+    /// Whose tokens were that wrote something before they came with a sync.
     pub(crate) newcomers: Newcomers,
     /// The requests under way, by token.
     pub(crate) in_flight: InFlight,

@@ -1,7 +1,8 @@
-//! Known devices that send an event with a token which has not come with a sync yet: after a refresh, or a new login.
+//! Known devices that write with a token which has not come with a sync yet: after a refresh, or a new login.
 //!
-//! Upstream is asked whose the token is, after its client has used it; and once a minute at most, for bots and bridges
-//! go on sending and never sync. Nothing is learnt from that but whose the event is: nobody is polled for.
+//! Upstream is asked whose the token is, after its client has used it, and only of writes of which something is kept; and
+//! once a minute at most, for bots and bridges go on sending and never sync. Nothing is learnt from that but whose
+//! the write is: nobody is polled for.
 //!
 //! Neighbours: `passthrough::write` asks. A token that has come with a sync is `known`'s.
 
@@ -28,7 +29,7 @@ const MOST: usize = 10_000;
 /// The account and the device, if both are known.
 type Owner = Option<(Arc<Account>, Arc<Device>)>;
 
-/// Whose tokens were that have sent something lately, and when upstream said so.
+/// Whose tokens were that have written something lately, and when upstream said so.
 #[derive(Default)]
 pub(crate) struct Newcomers(DashMap<TokenHash, (Instant, Owner)>);
 

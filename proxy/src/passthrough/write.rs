@@ -25,7 +25,7 @@ use crate::replicas::{Notice, Sending};
 use crate::state::State;
 use crate::upstream::AccessToken;
 
-/// How long the answer to an event may be held back to find out who sent it.
+/// How long the answer to a write may be held back to find out whose it is.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is kept of a write that was granted.
@@ -67,8 +67,8 @@ pub(crate) async fn write(
         Some(token) => auth::known(state, token).await,
         None => None,
     };
-    // Whoever writes with a token that is not known has its first sync wait for a poll: that is enough for all but this.
-    let newcomer = token.filter(|_| known.is_none() && matches!(kept, Kept::TransactionId(_)));
+    // Whoever writes with a token that is not known has its first sync wait for a poll: that is enough where no more is kept.
+    let newcomer = token.filter(|_| known.is_none() && kept != Kept::Nothing);
     if known.is_none() && newcomer.is_none() {
         return state.forwarder.forward(Request::from_parts(parts, body), peer).await;
     }
@@ -118,7 +118,7 @@ async fn writer(
 ) -> Option<(Arc<Account>, Arc<Device>)> {
     let asked = timeout(PATIENCE, auth::newcomer(state, access_token)).await;
     asked.unwrap_or(Err(Error::UpstreamTimeout)).unwrap_or_else(|error| {
-        tracing::debug!(error = %causes(&error), "could not find who sent an event");
+        tracing::debug!(error = %causes(&error), "could not find whose a write is");
         None
     })
 }

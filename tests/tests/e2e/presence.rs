@@ -82,8 +82,18 @@ async fn a15_one_device_online_and_one_offline_is_online() {
 /// What is said outright holds until a sync says otherwise; a poll that happens meanwhile does not.
 #[tokio::test]
 async fn b3_a_presence_that_was_set_is_not_overwritten_by_a_poll() {
+    outlasts_polls(false).await;
+}
+
+/// As after a refresh: the first request with the token is the one that says it.
+#[tokio::test]
+async fn b3_a_presence_that_was_set_with_a_new_token_is_not_overwritten_by_a_poll() {
+    outlasts_polls(true).await;
+}
+
+async fn outlasts_polls(with_a_new_token: bool) {
     let lab = Lab::shared().await;
-    let (alice, bob, room) = lab.two_in_a_room().await;
+    let (alice, mut bob, room) = lab.two_in_a_room().await;
     let mut his = bob.v2();
     his.next().await;
     let waiting =
@@ -93,6 +103,9 @@ async fn b3_a_presence_that_was_set_is_not_overwritten_by_a_poll() {
     })
     .await;
 
+    if with_a_new_token {
+        bob = lab.log_in_again(&bob).await;
+    }
     bob.set_presence("unavailable", "at lunch").await.ok();
     // Each of these has his device polled for anew.
     for n in 0..5 {

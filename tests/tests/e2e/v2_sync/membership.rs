@@ -209,6 +209,25 @@ async fn a95_a_forgotten_room_does_not_come_back() {
     assert_eq!(sections_of(&fresh, &room), [""; 0]);
 }
 
+/// As after a refresh: the first request with the token is the one that forgets.
+#[tokio::test]
+async fn a95_a_room_that_is_forgotten_with_a_new_token_does_not_come_back() {
+    let lab = Lab::shared().await;
+    let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
+    let room = alice.create_public_room().await;
+    bob.join(&room).await.ok();
+    let mut chain = bob.v2();
+    chain.until_reply("the room", |reply| joined(reply, &room).is_object()).await;
+    alice.kick(&room, &bob.user_id).await.ok();
+    chain.until_reply("the kick", |reply| section(reply, "leave", &room).is_object()).await;
+
+    let again = lab.log_in_again(&bob).await;
+    again.forget(&room).await.ok();
+
+    let fresh = again.fresh_sync().send().await.ok();
+    assert_eq!(sections_of(&fresh, &room), [""; 0]);
+}
+
 #[tokio::test]
 async fn everyone_in_a_room_hears_the_same_messages() {
     let lab = Lab::shared().await;
