@@ -9,59 +9,82 @@
 use std::{sync::Arc, time::Duration};
 
 use dashmap::DashMap;
-use tokio::time::Instant;
+use store::{AccountId, DeviceNid};
+use tokio::time::{Instant, timeout};
 
 use super::whoami;
 use crate::{
     account::{Account, Device},
-    error::Error,
+    error::{Error, causes},
     secret::TokenHash,
     state::State,
     upstream::AccessToken,
 };
 
+/// How long the answer to a write may be held back to find out whose it is.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// How long an answer is taken for granted.
 const REMEMBERED: Duration = Duration::from_mins(1);
+
+/// How long the token is nobody's where there was no answer: upstream is slow with these questions, or refuses them, and
+/// each further write would be held back for another.
+const UNANSWERED: Duration = Duration::from_secs(10);
 
 /// How many answers are remembered. Of tokens beyond that upstream is asked each time.
 const MOST: usize = 10_000;
 
-/// The account and the device, if both are known.
-type Owner = Option<(Arc<Account>, Arc<Device>)>;
+/// The account and the device, if both are known. By their numbers: what is remembered must not keep what is gone.
+type Owner = Option<(AccountId, DeviceNid)>;
 
-/// Whose tokens were that have written something lately, and when upstream said so.
+/// Whose tokens were that have written something lately, and until when that is taken for granted.
 #[derive(Default)]
 pub(crate) struct Newcomers(DashMap<TokenHash, (Instant, Owner)>);
 
 impl Newcomers {
     fn get(&self, token: &TokenHash) -> Option<Owner> {
         let answer = self.0.get(token)?;
-        let (at, owner) = answer.value();
-        (at.elapsed() < REMEMBERED).then(|| owner.clone())
+        let (until, owner) = *answer;
+        (Instant::now() < until).then_some(owner)
     }
 
-    fn remember(&self, token: TokenHash, owner: Owner) {
+    fn remember(&self, token: TokenHash, owner: Owner, lasts: Duration) {
+        let now = Instant::now();
         if self.0.len() >= MOST {
-            self.0.retain(|_, (at, _)| at.elapsed() < REMEMBERED);
+            self.0.retain(|_, (until, _)| now < *until);
         }
         if self.0.len() < MOST {
-            self.0.insert(token, (Instant::now(), owner));
+            self.0.insert(token, (now + lasts, owner));
         }
     }
 }
 
-/// Whose a token is that upstream has just accepted, if that user's device is known.
+/// Whose a token is that upstream has just accepted, if that user's device is known, and if that is to be found out in a
+/// moment.
 pub(crate) async fn newcomer(
     state: &Arc<State>,
     access_token: &AccessToken,
-) -> Result<Owner, Error> {
+) -> Option<(Arc<Account>, Arc<Device>)> {
     let hash = state.sealer.hash(access_token);
-    if let Some(owner) = state.newcomers.get(&hash) {
-        return Ok(owner);
-    }
-    let owner = ask(state, access_token).await?;
-    state.newcomers.remember(hash, owner.clone());
-    Ok(owner)
+    let owner = match state.newcomers.get(&hash) {
+        Some(owner) => owner,
+        None => {
+            let asked = timeout(PATIENCE, ask(state, access_token)).await;
+            let (owner, lasts) = match asked.unwrap_or(Err(Error::UpstreamTimeout)) {
+                Ok(owner) => (owner, REMEMBERED),
+                Err(error) => {
+                    tracing::debug!(error = %causes(&error), "could not find whose a write is");
+                    (None, UNANSWERED)
+                }
+            };
+            state.newcomers.remember(hash, owner, lasts);
+            owner
+        }
+    };
+    let (account, device) = owner?;
+    let account = state.accounts.by_id(account)?;
+    let device = account.device(device)?;
+    Some((account, device))
 }
 
 async fn ask(state: &Arc<State>, access_token: &AccessToken) -> Result<Owner, Error> {
@@ -75,29 +98,40 @@ async fn ask(state: &Arc<State>, access_token: &AccessToken) -> Result<Owner, Er
         return Ok(None);
     }
     let [device_id] = ids;
-    Ok(Some(state.accounts.load(&state.store, &whoami.user_id, &device_id).await?))
+    let (account, device) = state.accounts.load(&state.store, &whoami.user_id, &device_id).await?;
+    Ok(Some((account.account_id, device.device_nid)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn token(number: usize) -> TokenHash {
+        let mut hash = [0; 32];
+        hash[..8].copy_from_slice(&number.to_be_bytes());
+        TokenHash(hash)
+    }
+
     #[tokio::test(start_paused = true)]
     async fn answers_are_remembered_for_a_minute_and_so_many_of_them() {
         let newcomers = Newcomers::default();
-        let token = |number: usize| {
-            let mut hash = [0; 32];
-            hash[..8].copy_from_slice(&number.to_be_bytes());
-            TokenHash(hash)
-        };
         for number in 0..=MOST {
-            newcomers.remember(token(number), None);
+            newcomers.remember(token(number), None, REMEMBERED);
         }
         assert!(newcomers.get(&token(0)).is_some());
         assert!(newcomers.get(&token(MOST)).is_none(), "one too many");
         tokio::time::advance(REMEMBERED).await;
         assert!(newcomers.get(&token(0)).is_none(), "too old");
-        newcomers.remember(token(MOST), None);
+        newcomers.remember(token(MOST), None, REMEMBERED);
         assert_eq!(newcomers.0.len(), 1, "the old make room");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_there_was_no_answer_it_is_asked_for_again_before_long() {
+        let newcomers = Newcomers::default();
+        newcomers.remember(token(1), None, UNANSWERED);
+        assert_eq!(newcomers.get(&token(1)), Some(None));
+        tokio::time::advance(UNANSWERED).await;
+        assert!(newcomers.get(&token(1)).is_none());
     }
 }

@@ -7,11 +7,9 @@
 //! Neighbours: `dispatch`; `account` keeps count.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::{Request, Response};
-use tokio::time::timeout;
 
 use super::buffer;
 use crate::account::{Account, Device, PresenceWish};
@@ -23,10 +21,6 @@ use crate::json::{self, Object};
 use crate::peer::Peer;
 use crate::replicas::{Notice, Sending};
 use crate::state::State;
-use crate::upstream::AccessToken;
-
-/// How long the answer to a write may be held back to find out whose it is.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is kept of a write that was granted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,7 +90,7 @@ pub(crate) async fn write(
             let answer = answer.unwrap_or_default();
             // Not before upstream's answer: the client has used its token by then.
             let writer = match &newcomer {
-                Some(token) => writer(&state, token).await,
+                Some(token) => auth::newcomer(&state, token).await,
                 None => known,
             };
             if let Some((account, device)) = writer {
@@ -109,18 +103,6 @@ pub(crate) async fn write(
         Ok(response)
     });
     task.await.map_err(Error::internal)?
-}
-
-/// Whose a token is that is not known, if the device is.
-async fn writer(
-    state: &Arc<State>,
-    access_token: &AccessToken,
-) -> Option<(Arc<Account>, Arc<Device>)> {
-    let asked = timeout(PATIENCE, auth::newcomer(state, access_token)).await;
-    asked.unwrap_or(Err(Error::UpstreamTimeout)).unwrap_or_else(|error| {
-        tracing::debug!(error = %causes(&error), "could not find whose a write is");
-        None
-    })
 }
 
 async fn keep(

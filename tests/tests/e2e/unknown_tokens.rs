@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::future::Future;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use serde_json::json;
@@ -229,6 +230,32 @@ async fn who_sends_and_never_syncs_is_asked_about_once() {
         bot.send("!room:scripted", "beep").await;
     }
     assert_eq!(questions_about(&stage.homeserver, &bot), 1);
+}
+
+/// Whoever cannot be asked about in time is nobody for a while: only one of its writes is held back.
+#[tokio::test]
+async fn who_sends_while_nobody_says_who_it_is_is_held_back_once() {
+    let stage = Stage::set().await;
+    let (homeserver, proxy) = (&stage.homeserver, &stage.proxy);
+    let sends = Canned::json(&json!({"event_id": "$sent"}));
+    homeserver.on_path("/_matrix/client/v3/rooms", sends);
+    let _gate = homeserver.hold_whoami();
+    let slow = homeserver.device(&proxy.url(), "@bot:scripted", "SLOW");
+    let mut took = Vec::new();
+    for _ in 0..3 {
+        let sent = Instant::now();
+        slow.send("!room:scripted", "beep").await;
+        took.push(sent.elapsed());
+    }
+    assert!(took[1..].iter().all(|took| *took < Duration::from_secs(2)), "{took:?}");
+    assert_eq!(questions_about(homeserver, &slow), 1);
+
+    homeserver.on_path(WHOAMI, Canned::bytes(429, r#"{"errcode":"M_LIMIT_EXCEEDED"}"#));
+    let refused = homeserver.device(&proxy.url(), "@bot:scripted", "REFUSED");
+    for _ in 0..3 {
+        refused.send("!room:scripted", "beep").await;
+    }
+    assert_eq!(questions_about(homeserver, &refused), 1);
 }
 
 /// A proxy that asks about few strangers at once, before a homeserver that does not answer such questions until the gate
