@@ -12,7 +12,7 @@ use dashmap::DashMap;
 use store::{AccountId, DeviceNid};
 use tokio::time::{Instant, timeout};
 
-use super::whoami;
+use super::{known_here, whoami};
 use crate::{
     account::{Account, Device},
     error::{Error, causes},
@@ -65,6 +65,10 @@ pub(crate) async fn newcomer(
     state: &Arc<State>,
     access_token: &AccessToken,
 ) -> Option<(Arc<Account>, Arc<Device>)> {
+    // It may have come with a sync while upstream was about to answer.
+    if let Some(known) = known_here(state, access_token) {
+        return Some(known);
+    }
     let hash = state.sealer.hash(access_token);
     let owner = match state.newcomers.get(&hash) {
         Some(owner) => owner,

@@ -21,6 +21,7 @@ use crate::json::{self, Object};
 use crate::peer::Peer;
 use crate::replicas::{Notice, Sending};
 use crate::state::State;
+use crate::upstream::AccessToken;
 
 /// What is kept of a write that was granted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,10 +62,10 @@ pub(crate) async fn write(
         Some(token) => auth::known(state, token).await,
         None => None,
     };
-    // Whoever writes with a token that is not known has its first sync wait for a poll: that is enough where no more is kept.
-    let newcomer = token.filter(|_| known.is_none() && kept != Kept::Nothing);
-    if known.is_none() && newcomer.is_none() {
-        return state.forwarder.forward(Request::from_parts(parts, body), peer).await;
+    let newcomer = token.filter(|_| known.is_none());
+    if known.is_none() && (newcomer.is_none() || kept == Kept::Nothing) {
+        let request = Request::from_parts(parts, body);
+        return write_of_nobody(state, request, peer, newcomer).await;
     }
     let mut said = Bytes::new();
     if kept == Kept::Presence {
@@ -103,6 +104,23 @@ pub(crate) async fn write(
         Ok(response)
     });
     task.await.map_err(Error::internal)?
+}
+
+/// Forwards a write of which nothing is kept, with a token that is not known, or without one. The first sync with it waits
+/// for a poll, which is enough; but that sync may be over before the write is answered.
+async fn write_of_nobody(
+    state: &Arc<State>,
+    request: Request<Body>,
+    peer: Peer,
+    token: Option<AccessToken>,
+) -> Result<Response<Body>, Error> {
+    let response = state.forwarder.forward(request, peer).await?;
+    if response.status().is_success()
+        && let Some((account, _)) = token.and_then(|token| auth::known_here(state, &token))
+    {
+        account.tell_written(state).await;
+    }
+    Ok(response)
 }
 
 async fn keep(

@@ -27,6 +27,7 @@ pub struct Canned {
     pub(super) headers: Vec<(String, String)>,
     pub(super) pieces: Vec<Bytes>,
     pub(super) hold_after_first: Option<watch::Receiver<bool>>,
+    pub(super) hold_all: Option<watch::Receiver<bool>>,
 }
 
 impl Gate {
@@ -53,7 +54,8 @@ impl Canned {
 
     /// Any status with any body.
     pub fn bytes(status: u16, body: impl Into<Bytes>) -> Self {
-        Self { status, headers: Vec::new(), pieces: vec![body.into()], hold_after_first: None }
+        let pieces = vec![body.into()];
+        Self { status, headers: Vec::new(), pieces, hold_after_first: None, hold_all: None }
     }
 
     /// Adds a header.
@@ -74,6 +76,13 @@ impl Canned {
     #[must_use]
     pub fn held_by(mut self, gate: &Gate) -> Self {
         self.hold_after_first = Some(gate.watch());
+        self
+    }
+
+    /// Answers when the gate opens.
+    #[must_use]
+    pub fn behind(mut self, gate: &Gate) -> Self {
+        self.hold_all = Some(gate.watch());
         self
     }
 

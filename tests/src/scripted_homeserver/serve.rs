@@ -83,7 +83,10 @@ async fn answer(request: Request<Incoming>, script: &Script, log: &Log) -> Respo
         return response;
     }
 
-    if let Some(canned) = script.canned(&seen.target) {
+    if let Some(mut canned) = script.canned(&seen.target) {
+        if let Some(gate) = &mut canned.hold_all {
+            pass(gate).await;
+        }
         let mut response = Response::builder().status(canned.status);
         for (name, value) in &canned.headers {
             response = response.header(name, value);

@@ -125,7 +125,7 @@ async fn what_is_sent_with_a_new_token_is_in_its_first_sync_as_its_own() {
 async fn the_first_sync_with_a_new_token_waits_for_what_was_written_with_it() {
     let stage = Stage::set().await;
     let (chain, polls) = writes_with_a_new_token(&stage).await;
-    waits_for_its_write(&stage, &chain, polls).await;
+    waits_for_its_write(&stage, &chain, "s1", polls).await;
 }
 
 /// The homeserver says whose the token is after that. The old one is used no more, as one that has expired must not be.
@@ -149,7 +149,7 @@ async fn a_first_sync_that_hangs_up_leaves_the_new_token_to_the_next() {
     })
     .await;
 
-    waits_for_its_write(&stage, &chain, polls).await;
+    waits_for_its_write(&stage, &chain, "s1", polls).await;
     assert_eq!(bearers_at(&stage, "/whoami", &chain), 1);
     eventually("a poll with it", async || (bearers_at(&stage, "/sync", &chain) > 0).then_some(()))
         .await;
@@ -161,7 +161,33 @@ async fn a_first_sync_that_is_refused_for_what_it_asks_leaves_the_new_token_to_t
     let (chain, polls) = writes_with_a_new_token(&stage).await;
     chain.request().query("full_state", "maybe").send().await.expect_status(400);
 
-    waits_for_its_write(&stage, &chain, polls).await;
+    waits_for_its_write(&stage, &chain, "s1", polls).await;
+}
+
+/// Nobody knows the token when the write begins; when it is answered the first sync has made it known.
+#[tokio::test]
+async fn a_write_that_overlaps_the_first_sync_with_a_new_token_is_in_the_next() {
+    let stage = Stage::set().await;
+    let (mut chain, polls) = writes_with_a_new_token(&stage).await;
+    let (homeserver, gate) = (&stage.homeserver, Gate::closed());
+    homeserver.on_path("/_matrix/client/v3/user", Canned::json(&json!({})).behind(&gate));
+    let writes = homeserver.seen_at("/account_data/").len();
+    let client = chain.client.on_new_connections();
+    let writing =
+        tokio::spawn(async move { client.set_account_data("com.example", &json!({})).await });
+    eventually("the write", async || {
+        (homeserver.seen_at("/account_data/").len() > writes).then_some(())
+    })
+    .await;
+    homeserver.on_sync(Some("s1"), &messages_in(ROOM, "s2", &["two"]));
+    polls.open();
+    chain.next().await;
+    homeserver.is_polled_with("s2").await;
+    let polls = homeserver.hold_syncs();
+    gate.open();
+    writing.await.unwrap().ok();
+
+    waits_for_its_write(&stage, &chain, "s2", polls).await;
 }
 
 /// Alice's phone has synced, and has written something with a new token: its chain, which goes on with that one, and what
@@ -180,15 +206,15 @@ async fn writes_with_a_new_token(stage: &Stage) -> (Chain, Gate) {
     (chain, polls)
 }
 
-/// The next sync of the chain waits for a poll that begins then.
-async fn waits_for_its_write(stage: &Stage, chain: &Chain, polls: Gate) {
+/// The next sync of the chain waits for a poll that begins then, which is the one with this `since`.
+async fn waits_for_its_write(stage: &Stage, chain: &Chain, since: &str, polls: Gate) {
     let waiting = tokio::spawn(chain.request().send());
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(!waiting.is_finished(), "it waits for what it wrote");
-    stage.homeserver.on_sync(Some("s1"), &messages_in(ROOM, "s2", &["two"]));
+    stage.homeserver.on_sync(Some(since), &messages_in(ROOM, "s9", &["written"]));
     polls.open();
 
-    assert_eq!(messages(&waiting.await.unwrap().ok(), ROOM), ["two"]);
+    assert_eq!(messages(&waiting.await.unwrap().ok(), ROOM), ["written"]);
 }
 
 /// How many requests for a path came to the homeserver with the chain's token.
