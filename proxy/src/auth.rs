@@ -10,9 +10,10 @@
 //! and of other writes of which something is kept, it is asked whose they are.
 //!
 //! Neighbours: `known` (whose tokens are known), `questions` (how upstream is asked), `newcomers` (who writes with a token
-//! that is not known yet), `ending` (sessions that were ended through us).
+//! that is not known yet), `ending` (sessions that were ended through us), `gone` (devices that the store has no more).
 
 mod ending;
+mod gone;
 mod known;
 mod newcomers;
 mod questions;
@@ -29,6 +30,7 @@ pub(crate) use self::{
         logged_out_everywhere, owner, password_changed, refused, signed_in, signed_in_here,
         stop_here, syncs_elsewhere,
     },
+    gone::load_stored,
     known::TokenCache,
     newcomers::{Newcomers, newcomer},
     questions::Questions,
@@ -187,7 +189,7 @@ pub(crate) fn poll_for(
 pub(crate) enum Resumed {
     /// Its device is polled from now on.
     Begun,
-    /// It was already, or is another process' to poll for.
+    /// It was already, is another process' to poll for, or is gone by now.
     Running,
     /// The secret does not open it.
     Unreadable,
@@ -202,8 +204,9 @@ pub(crate) async fn authenticate_stored(
     let Some(access_token) = state.sealer.open(&stored.token_hash, &stored.sealed) else {
         return Ok(Resumed::Unreadable);
     };
-    let (account, device) =
-        state.accounts.load(&state.store, &stored.user_id, &stored.device_id).await?;
+    let numbers = (stored.account_id, stored.device_nid);
+    let loaded = load_stored(state, &stored.user_id, &stored.device_id, numbers).await?;
+    let Some((account, device)) = loaded else { return Ok(Resumed::Running) };
     if account.lease() != Lease::Ours || device.has_poller() && device.has_token() {
         return Ok(Resumed::Running);
     }
@@ -232,7 +235,10 @@ pub(crate) async fn poll_for_elsewhere(
             if stored.account_id != account.account_id {
                 return Ok(None);
             }
-            state.accounts.load(&state.store, &account.user_id, &stored.device_id).await?.1
+            let numbers = (stored.account_id, device_nid);
+            let loaded = load_stored(state, &account.user_id, &stored.device_id, numbers).await?;
+            let Some((_, device)) = loaded else { return Ok(None) };
+            device
         }
     };
     prepare(&device);
@@ -320,8 +326,9 @@ pub(crate) fn accepted(state: &State, hash: &TokenHash) {
 /// What the store knows of a token is remembered, but upstream has the last word on it.
 async fn from_store(state: &State, hash: &TokenHash) -> Result<Option<Arc<Known>>, Failure> {
     let Some(stored) = state.questions.look_up(state, hash).await? else { return Ok(None) };
-    let (account, device) =
-        state.accounts.load(&state.store, &stored.user_id, &stored.device_id).await?;
+    let numbers = (stored.account_id, stored.device_nid);
+    let loaded = load_stored(state, &stored.user_id, &stored.device_id, numbers).await?;
+    let Some((account, device)) = loaded else { return Ok(None) };
     Ok(Some(state.token_cache.learn(hash, account, device, None)))
 }
 

@@ -115,11 +115,11 @@ impl Accounts {
             .collect()
     }
 
-    /// Forgets an account. Who comes for it after that finds what is in the store then.
-    pub(crate) fn remove(&self, user_id: &str) {
-        if let Some((_, account)) = self.by_user.remove(user_id) {
-            self.by_id.remove(&account.account_id);
-        }
+    /// Forgets an account. Who comes for its user after that finds what is in the store then, as does who has come already:
+    /// one that was made anew stays.
+    pub(crate) fn remove(&self, account: &Account) {
+        self.by_id.remove(&account.account_id);
+        self.by_user.remove_if(&account.user_id, |_, known| known.account_id == account.account_id);
     }
 
     /// The account with this number, if this process has it.
@@ -227,12 +227,7 @@ impl Accounts {
             for account in some {
                 match retained.get(&account.account_id) {
                     Some(pos) => account.retained(*pos),
-                    None => {
-                        self.by_id.remove(&account.account_id);
-                        self.by_user.remove_if(&account.user_id, |_, known| {
-                            known.account_id == account.account_id
-                        });
-                    }
+                    None => self.remove(account),
                 }
                 account.drop_devices(&gone);
             }

@@ -119,7 +119,7 @@ pub(crate) fn signed_in_here(state: &State, user_id: &str, device_id: &str) {
 /// A user is gone for good, with everything that was kept for it.
 pub(crate) async fn forget_account(state: &State, account: &Account) {
     logged_out_everywhere(state, account).await;
-    state.accounts.remove(&account.user_id);
+    state.accounts.remove(account);
     if let Err(error) = state.store.remove_account(account.account_id).await {
         complain(account, &error);
     }

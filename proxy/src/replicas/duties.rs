@@ -127,8 +127,10 @@ async fn take_up(state: &Arc<State>, device: DeviceNid) -> Result<(), store::Err
     if account.replica.is_none() || account.replica != state.store.replica() {
         return Ok(());
     }
-    let loaded = state.accounts.load(&state.store, &account.user_id, &stored.device_id).await?;
-    take_in(state, &loaded.0, device, None, &Use::default()).await;
+    let numbers = (stored.account_id, device);
+    let loaded = auth::load_stored(state, &account.user_id, &stored.device_id, numbers).await?;
+    let Some((account, _)) = loaded else { return Ok(()) };
+    take_in(state, &account, device, None, &Use::default()).await;
     Ok(())
 }
 

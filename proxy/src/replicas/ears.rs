@@ -183,7 +183,7 @@ fn hear_of_end(state: &Arc<State>, notice: Notice) {
                 let devices: Vec<DeviceNid> =
                     account.devices().iter().map(|device| device.device_nid).collect();
                 auth::forget_here(state, &account, &devices);
-                state.accounts.remove(&account.user_id);
+                state.accounts.remove(&account);
             }
         }
         Notice::Doubted { account, but } => {

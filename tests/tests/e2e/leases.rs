@@ -233,6 +233,33 @@ async fn a_new_process_gets_its_share_of_the_accounts() {
     replicas.assert_polled_by_one();
 }
 
+/// It knows the device by the number that it had before it went from the store, and signed in again elsewhere.
+#[tokio::test]
+async fn a_process_that_takes_over_polls_for_a_device_that_signed_in_again_elsewhere() {
+    let replicas = Replicas::start(2).await;
+    let alice = replicas.alice().await;
+    alice.at(&replicas.proxies[1].url()).v2().next().await;
+    let database = replicas.database.connect().await.unwrap();
+    let gone = "UPDATE accounts SET main_device_nid = NULL; DELETE FROM devices";
+    database.batch_execute(gone).await.unwrap();
+    let words = json!({"errcode": "M_UNKNOWN_TOKEN", "error": "logged out"});
+    replicas.homeserver.revoke(&alice, words);
+    let again = Client::with_token(alice.base(), &alice.user_id, &alice.device_id, "another");
+    replicas.homeserver.allow(&again);
+    again.v2().next().await;
+
+    replicas.proxies[0].kill9();
+    eventually("the other to have taken over", async || {
+        matches!(replicas.held().await[..], [(_, 1)]).then_some(())
+    })
+    .await;
+    replicas.homeserver.on_sync(Some("s1"), &messages_in(ROOM, "s2", &["two"]));
+
+    // No client is there to bring the token again.
+    replicas.is_polled_again("s2", 0).await;
+    assert_eq!(replicas.database.count("SELECT count(*) FROM access_tokens").await, 1);
+}
+
 /// Whatever takes the session away (an administrator, a failover), the process makes a new one and keeps its accounts.
 #[tokio::test]
 async fn a_session_that_is_cut_off_costs_nothing() {

@@ -5,14 +5,16 @@ use std::time::Duration;
 use serde_json::json;
 use tests::client::{Client, Reply};
 use tests::lab::Lab;
-use tests::matchers::numbers;
+use tests::matchers::{messages, numbers};
 use tests::replicas::Replicas;
+use tests::scripted_homeserver::{first_sync, messages_in};
 use tokio::task::JoinHandle;
 
-use super::{COUNT, replicas};
+use super::{COUNT, replicas, scripted};
 
 /// How soon a request has to end that need not wait for any poll, nor for upstream's word to get old.
 const AT_ONCE: Duration = Duration::from_secs(15);
+const ROOM: &str = "!room:scripted";
 
 #[tokio::test]
 async fn a_logout_at_one_replica_is_heeded_by_all_at_once() {
@@ -88,6 +90,31 @@ async fn a_new_token_is_polled_with_wherever_its_client_brings_it() {
             .await;
     }
     assert_eq!(to_device, [0, 1, 2, 3]);
+}
+
+/// As by retention, or by a logout that the process which polls did not hear of: it knows the device by its old number.
+#[tokio::test]
+async fn a_device_that_is_gone_from_the_store_is_polled_for_when_it_signs_in_again_elsewhere() {
+    let (homeserver, replicas, alice) = scripted().await;
+    homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["one"]));
+    alice.v2().next().await;
+    homeserver.is_polled_with("s1").await;
+    let holder = replicas.holder_of(&alice.user_id).await;
+    let database = replicas.database().connect().await.unwrap();
+    let gone = "UPDATE accounts SET main_device_nid = NULL; DELETE FROM devices";
+    database.batch_execute(gone).await.unwrap();
+    homeserver.revoke(&alice, json!({"errcode": "M_UNKNOWN_TOKEN", "error": "logged out"}));
+
+    let again = Client::with_token(alice.base(), &alice.user_id, &alice.device_id, "another");
+    homeserver.allow(&again);
+    let mut chain = replicas.at(holder + 1, &again).v2();
+    chain.next().await;
+    homeserver.on_sync(Some("s1"), &messages_in(ROOM, "s2", &["two"]));
+
+    chain.until_reply("the message", |reply| messages(reply, ROOM) == ["two"]).await;
+    homeserver.is_polled_with("s2").await;
+    let kept = replicas.database().count("SELECT count(*) FROM access_tokens").await;
+    assert_eq!(kept, 1, "the new token is good");
 }
 
 /// A request of the device waits at each replica.
