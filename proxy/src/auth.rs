@@ -36,6 +36,7 @@ pub(crate) use self::{
     questions::Questions,
 };
 use self::{
+    gone::forget_gone,
     known::{Known, TRUST},
     questions::{Because, Failure},
 };
@@ -380,22 +381,27 @@ async fn remember(
 ) -> Result<Arc<Known>, Error> {
     let device_id = whoami.device_id.as_deref().unwrap_or_default();
     let sealed = state.sealer.seal(access_token).map_err(Error::internal)?;
-    let mut is_made_anew = false;
-    loop {
-        let (account, device) =
-            state.accounts.load(&state.store, &whoami.user_id, device_id).await?;
-        let nid = device.device_nid;
-        match state.store.put_token(account.account_id, nid, &hash.0, &sealed, now_ms()).await {
-            Ok(()) => {
-                let accepted = Some(Instant::now());
-                return Ok(state.token_cache.learn(hash, account, device, accepted));
-            }
-            // It went from the store without this process having heard of it, and has signed in again.
-            Err(error) if error.is_dangling() && !is_made_anew => {
-                forget_here(state, &account, &[nid]);
-                is_made_anew = true;
-            }
-            Err(error) => return Err(error.into()),
+    let (account, device) = match keep(state, hash, &sealed, &whoami.user_id, device_id).await {
+        // They went from the store without this process having heard of it, and have signed in again.
+        Err(error) if error.is_dangling() => {
+            forget_gone(state, &whoami.user_id).await?;
+            keep(state, hash, &sealed, &whoami.user_id, device_id).await?
         }
-    }
+        kept => kept?,
+    };
+    Ok(state.token_cache.learn(hash, account, device, Some(Instant::now())))
+}
+
+/// Stores whose a token is.
+async fn keep(
+    state: &State,
+    hash: &TokenHash,
+    sealed: &[u8],
+    user_id: &str,
+    device_id: &str,
+) -> Result<(Arc<Account>, Arc<Device>), store::Error> {
+    let (account, device) = state.accounts.load(&state.store, user_id, device_id).await?;
+    let (account_id, device_nid) = (account.account_id, device.device_nid);
+    state.store.put_token(account_id, device_nid, &hash.0, sealed, now_ms()).await?;
+    Ok((account, device))
 }

@@ -236,11 +236,23 @@ async fn a_new_process_gets_its_share_of_the_accounts() {
 /// It knows the device by the number that it had before it went from the store, and signed in again elsewhere.
 #[tokio::test]
 async fn a_process_that_takes_over_polls_for_a_device_that_signed_in_again_elsewhere() {
+    let gone = "UPDATE accounts SET main_device_nid = NULL; DELETE FROM devices";
+    the_next_polls_although(gone).await;
+}
+
+/// And the account by its old number, too.
+#[tokio::test]
+async fn a_process_that_takes_over_polls_for_a_user_who_signed_in_again_elsewhere() {
+    let gone =
+        "UPDATE accounts SET main_device_nid = NULL; DELETE FROM devices; DELETE FROM accounts";
+    the_next_polls_although(gone).await;
+}
+
+async fn the_next_polls_although(gone: &str) {
     let replicas = Replicas::start(2).await;
     let alice = replicas.alice().await;
     alice.at(&replicas.proxies[1].url()).v2().next().await;
     let database = replicas.database.connect().await.unwrap();
-    let gone = "UPDATE accounts SET main_device_nid = NULL; DELETE FROM devices";
     database.batch_execute(gone).await.unwrap();
     let words = json!({"errcode": "M_UNKNOWN_TOKEN", "error": "logged out"});
     replicas.homeserver.revoke(&alice, words);

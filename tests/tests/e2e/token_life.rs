@@ -273,6 +273,39 @@ async fn a_device_that_is_gone_from_the_store_can_sign_in_again() {
     session.until("it", |reply| (numbers(&reply["to_device"]) == [1]).then_some(())).await;
 }
 
+/// As by retention, which lets go of the last device and its account in one turn.
+#[tokio::test]
+async fn a_user_who_is_gone_from_the_store_can_sign_in_again() {
+    let lab = Lab::with_own_proxy().await;
+    let gone =
+        "UPDATE accounts SET main_device_nid = NULL; DELETE FROM devices; DELETE FROM accounts";
+    for is_new_device in [false, true] {
+        let (alice, bob, room) = lab.two_in_a_room().await;
+        alice.v2().next().await;
+        let database = lab.proxy.database().connect().await.unwrap();
+        database.batch_execute(gone).await.unwrap();
+
+        let again = if is_new_device {
+            lab.second_device(&alice).await
+        } else {
+            lab.log_in_again(&alice).await
+        };
+        again.sync().send().await.ok();
+        let mut chain = again.v2();
+        chain.next().await;
+        bob.send(&room, "welcome back").await;
+        bob.send_to_device(&again, "m.test", json!({"n": 1})).await.ok();
+        let (mut texts, mut to_device) = (0, 0);
+        chain
+            .until("what is sent now", |reply| {
+                texts += messages(reply, &room).len();
+                to_device += numbers(&reply["to_device"]).len();
+                (texts > 0 && to_device > 0).then_some(())
+            })
+            .await;
+    }
+}
+
 /// Other servers end the old token with the login. It is refused at once, although its poll still hangs there.
 #[tokio::test]
 async fn b2_a_new_login_of_a_device_ends_its_old_token() {
