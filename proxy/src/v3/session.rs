@@ -117,15 +117,15 @@ impl Session {
             self.pages.extend(&placed);
         }
         let ids: Vec<&[u8]> = placed.iter().chain(&self.pages).map(SetId::as_bytes).collect();
-        if ids.is_empty() {
-            return Ok(());
-        }
         let account_id = requester.account.account_id;
         let read_from: Vec<SetId> = STREAMS
             .iter()
             .filter_map(|stream| stream.pages_from(self.places.get(stream.number())?))
             .collect();
         let read_from: Vec<&[u8]> = read_from.iter().map(SetId::as_bytes).collect();
+        if ids.is_empty() && read_from.is_empty() {
+            return Ok(());
+        }
         let found =
             state.store.session_sets(account_id, stored.session_id, &ids, &read_from).await?;
         self.sets = Sets::new(found);

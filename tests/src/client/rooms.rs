@@ -1,5 +1,6 @@
 //! What a user does in rooms.
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::request::{Reply, encode, transaction_id};
@@ -125,6 +126,12 @@ impl Client {
     pub async fn tag(&self, room_id: &str, tag: &str) -> Reply {
         let action = format!("tags/{}", encode(tag));
         self.put(&self.my_room(room_id, &action)).json(&json!({"order": 0.5})).send().await
+    }
+
+    /// DELETE a tag.
+    pub async fn untag(&self, room_id: &str, tag: &str) -> Reply {
+        let action = format!("tags/{}", encode(tag));
+        self.request(Method::DELETE, &self.my_room(room_id, &action)).send().await
     }
 
     /// PUT room account data.

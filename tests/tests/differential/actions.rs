@@ -298,12 +298,7 @@ impl World {
                 told(&me, &format!("tags {room_id}"), &reply)
             }
             1 => {
-                let path = format!(
-                    "/_matrix/client/v3/user/{}/rooms/{}/tags/u.one",
-                    encode(&me.user_id),
-                    encode(&room_id)
-                );
-                let reply = me.request(reqwest::Method::DELETE, &path).send().await;
+                let reply = me.untag(&room_id, "u.one").await;
                 told(&me, &format!("takes a tag from {room_id}"), &reply)
             }
             _ => {

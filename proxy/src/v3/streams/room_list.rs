@@ -133,7 +133,7 @@ async fn answer(
     place: Option<&[u8]>,
 ) -> Result<Option<Answer>, Error> {
     let list = List::open(view, params).await?;
-    let begun = place.map_or(0, Place::begun);
+    let generation = place.map_or(0, Place::generation);
     let place = place.and_then(Place::decode);
     let mut told = match place.and_then(|place| place.told) {
         Some(set) => Told::decode(view.sets.told(set)?)?,
@@ -148,7 +148,7 @@ async fn answer(
         limit: params.limit,
         state: params.state_digest(),
         told: None,
-        begun,
+        generation,
     };
     let (outcome, reached) = match (&params.page, place) {
         (Some(Asked::Next(token)), _) => {
@@ -173,8 +173,9 @@ async fn answer(
             } else {
                 let renewed = Renewed { list: renewed.list || tracks, ..renewed };
                 let outcome = changes::tell(view, params, &list, place, told, renewed).await?;
-                let begun = begun.saturating_add(u64::from(renewed.list));
-                (outcome, Place { pos: here.pos.max(place.pos), begun, ..here })
+                let generation =
+                    generation.saturating_add(u64::from(renewed.list || outcome.lets_go));
+                (outcome, Place { pos: here.pos.max(place.pos), generation, ..here })
             }
         }
     };

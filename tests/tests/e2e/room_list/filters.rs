@@ -77,12 +77,7 @@ async fn a_room_whose_tags_begin_or_cease_to_match_comes_and_goes() {
     assert_eq!(reply["room_list"]["count"], 1);
     assert_eq!(texts(entry(&reply, &room)), ["not told"], "the last event, as of any room");
 
-    let path = format!(
-        "/_matrix/client/v3/user/{}/rooms/{}/tags/u.work",
-        tests::client::encode(&alice.user_id),
-        tests::client::encode(&room)
-    );
-    alice.request(reqwest::Method::DELETE, &path).send().await.ok();
+    alice.untag(&room, "u.work").await.ok();
     let reply =
         session.until("its end", |reply| (!removed(reply).is_empty()).then(|| reply.clone())).await;
     assert_eq!((removed(&reply), told(&reply)), (vec![room.as_str()], vec![]));

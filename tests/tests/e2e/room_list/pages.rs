@@ -9,6 +9,7 @@ use tests::wait::eventually;
 use super::{
     arrived, begun, entry, named_room, named_rooms, next_page, notification, removed, texts, told,
 };
+use crate::quiet::{says_nothing, settled};
 
 #[tokio::test]
 async fn pages_stay_as_they_were_while_rooms_stir_are_named_and_come_and_go() {
@@ -254,4 +255,87 @@ async fn a_list_that_begins_anew_knows_nothing_of_pages_that_were_read_before() 
         let news = notification(&reply, &rooms[1]);
         assert_eq!(news["initial"], true, "it has not got the room: {reply:#}");
     }
+}
+
+/// The page is pinned and shows it all the same; but nothing in the account moves, so that the session comes to the place at
+/// which it was before the page, and would get the room of that page once more.
+#[tokio::test]
+async fn a_room_of_a_page_that_left_the_list_before_is_removed_once() {
+    let lab = Lab::shared().await;
+    let alice = lab.user("alice").await;
+    let rooms = named_rooms(&alice, &["a", "b"]).await;
+    for room in &rooms {
+        alice.tag(room, "u.shown").await.ok();
+    }
+    let ask = json!({"room_list": {
+        "p": {"limit": 1, "sort": ["by_name"]}, "filters": {"tags": ["u.shown"]},
+    }});
+    let (mut session, first) = begun(&alice, ask, 2).await;
+    assert_eq!(told(&first), [&rooms[0]]);
+    let token = next_page(&first).unwrap();
+    alice.untag(&rooms[1], "u.shown").await.ok();
+    settled(&mut session).await;
+    let page = session.ask(json!({"room_list": {"p": {"since": token}}})).await;
+    assert_eq!(told(&page), [&rooms[1]]);
+
+    let gone = session.ask(json!({})).await;
+    assert_eq!(removed(&gone), [&rooms[1]]);
+
+    let started = Instant::now();
+    let reply = session.request(&json!({})).timeout(1_500).send().await.ok();
+    assert!(says_nothing(&reply), "it is removed once: {reply:#}");
+    assert!(started.elapsed() >= Duration::from_millis(1_500), "there is nothing to say");
+}
+
+/// Its first room was left, so that the session has got none when it reads the page.
+#[tokio::test]
+async fn a_page_read_by_a_session_that_has_got_no_rooms_is_followed_from_its_since() {
+    let lab = Lab::shared().await;
+    let (alice, bob) = (lab.user("alice").await, lab.user_on_synapse("bob").await);
+    let rooms = named_rooms(&alice, &["a", "b"]).await;
+    bob.join(&rooms[1]).await.ok();
+    alice.send(&rooms[1], "he is here").await;
+    arrived(&alice, &rooms[1], "he is here").await;
+    let ask = json!({"room_list": {"p": {"limit": 1, "sort": ["by_name"]}}});
+    let (mut session, first) = begun(&alice, ask, 2).await;
+    let token = next_page(&first).unwrap();
+    alice.leave(&rooms[0]).await.ok();
+    session.until("the leave", |reply| (removed(reply) == [&rooms[0]]).then_some(())).await;
+    let page = session.lose(json!({"room_list": {"p": {"since": token}}})).await;
+    assert_eq!(told(&page), [&rooms[1]]);
+
+    bob.send(&rooms[1], "news").await;
+    let reply =
+        session.until("the news", |reply| (!told(reply).is_empty()).then(|| reply.clone())).await;
+    let news = entry(&reply, &rooms[1]);
+    assert_eq!(texts(news), ["news"]);
+    assert!(news["initial"].is_null(), "the session has got it: {reply:#}");
+}
+
+/// A first page as of now tells what the stream has yet to reach: a later page must not take it back.
+#[tokio::test]
+async fn a_later_page_shows_no_less_of_a_room_than_the_first_page_as_of_now_did() {
+    let lab = Lab::shared().await;
+    let alice = lab.user("alice").await;
+    let rooms = named_rooms(&alice, &["a", "b"]).await;
+    let body = json!({"room_list": {"p": {"limit": 1, "since": "1"}}});
+    let (mut session, first) = begun(&alice, body.clone(), 2).await;
+    assert_eq!(told(&first), [&rooms[1]]);
+    for (room, text) in [(&rooms[0], "one"), (&rooms[1], "two")] {
+        alice.send(room, text).await;
+        let reply = eventually("it to be first", async || {
+            let reply = session.lose(body.clone()).await;
+            (told(&reply) == [room] && texts(entry(&reply, room)).contains(&text)).then_some(reply)
+        })
+        .await;
+        session.absorb(&reply);
+    }
+    let first = session.ask(body).await;
+    let token = next_page(&first).unwrap();
+
+    let page = session.lose(json!({"room_list": {"p": {"since": token}}})).await;
+
+    assert_eq!(told(&page), [&rooms[0]]);
+    assert_eq!(texts(entry(&page, &rooms[0])), ["one"], "it has got that already");
+    settled(&mut session).await;
 }

@@ -1,7 +1,6 @@
 //! Account data and tags.
 
 use serde_json::{Value, json};
-use tests::client::encode;
 use tests::lab::Lab;
 use tests::matchers::{content_of, events, joined, types};
 
@@ -74,12 +73,7 @@ async fn a72_d1_3_the_last_tag_goes_and_emptied_data_is_empty() {
     let mut chain = laptop.v2();
     chain.until_reply("the room", |reply| joined(reply, &room).is_object()).await;
 
-    let tag = format!(
-        "/_matrix/client/v3/user/{}/rooms/{}/tags/u.work",
-        encode(&alice.user_id),
-        encode(&room)
-    );
-    alice.request(reqwest::Method::DELETE, &tag).send().await.ok();
+    alice.untag(&room, "u.work").await.ok();
     alice.set_account_data("org.example.settings", &json!({})).await.ok();
 
     let (mut tags, mut settings) = (Value::Null, Value::Null);

@@ -36,6 +36,8 @@ pub(super) struct Renewed {
 pub(super) struct Outcome {
     pub(super) reply: Option<Reply>,
     pub(super) told: Told,
+    /// Rooms that the session followed are followed no more.
+    pub(super) lets_go: bool,
     pub(super) pages: Option<NewRoomSet>,
 }
 
@@ -87,6 +89,7 @@ impl Since<'_> {
     async fn tell(mut self, page: &[RoomNid], always: bool) -> Result<Outcome, Error> {
         let mut arrivals = Arrivals::default();
         let removed = self.followed(page, &mut arrivals);
+        let lets_go = !removed.is_empty();
         let entering = self.entering(page, &mut arrivals).await?;
         let on_page = page.iter().map(|nid| (*nid, self.page_entry(*nid)));
         let rooms: Vec<(RoomNid, How)> = on_page.chain(arrivals.in_order()).collect();
@@ -124,7 +127,7 @@ impl Since<'_> {
             removed,
             notifications,
         });
-        Ok(Outcome { reply, told: self.told, pages: None })
+        Ok(Outcome { reply, told: self.told, lets_go, pages: None })
     }
 
     /// The news of the rooms that the session follows, but for those on the page. Gives those that it follows no more.

@@ -125,14 +125,21 @@ pub(super) async fn next(
         head.section = token.section();
         section == Some(token.section())
     });
-    let how = page.iter().map(|nid| (*nid, How::Whole { at })).collect();
+    // What a first page as of now told of a room does not come again, so this one must not show less.
+    let shown = |nid: &RoomNid| match told.get(*nid) {
+        Some(As::ActiveUpTo(up_to)) => up_to.max(at),
+        _ => at,
+    };
+    let how = page.iter().map(|nid| (*nid, How::Whole { at: shown(nid) })).collect();
     let rooms = entry::load(view, params, list.index, wanted(how, &heads)).await?;
     for entry in &rooms {
-        told.put(entry.head.room_nid, As::Active);
+        if !told.follows(entry.head.room_nid) {
+            told.put(entry.head.room_nid, As::Active);
+        }
     }
     let reply =
         Reply { next, count: pinned.len(), rooms, removed: Vec::new(), notifications: Vec::new() };
-    Ok(Outcome { reply: Some(reply), told, pages: None })
+    Ok(Outcome { reply: Some(reply), told, lets_go: false, pages: None })
 }
 
 /// Up to where the client was told of a room, if that is still known.
@@ -162,5 +169,5 @@ fn outcome(
 ) -> Outcome {
     let (next, pages) = token.unzip();
     let reply = Reply { next, count, rooms, removed: Vec::new(), notifications: Vec::new() };
-    Outcome { reply: Some(reply), told, pages }
+    Outcome { reply: Some(reply), told, lets_go: false, pages }
 }

@@ -42,9 +42,9 @@ pub(super) struct Place {
     pub(super) state: Digest,
     /// The rooms that have been told; `None` if there are none.
     pub(super) told: Option<SetId>,
-    /// How often the list has begun anew in the session, so that no two beginnings have the same place: what the client
-    /// had got before the second, it has not got from it.
-    pub(super) begun: u64,
+    /// How often the list has begun anew in the session or let go of rooms, so that the places before and after differ: what
+    /// the client had got before, it has not got from there.
+    pub(super) generation: u64,
 }
 
 impl Place {
@@ -57,8 +57,8 @@ impl Place {
         if let Some(told) = self.told {
             told.put(&mut place);
         }
-        if self.begun > 0 {
-            put_varint(&mut place, self.begun);
+        if self.generation > 0 {
+            put_varint(&mut place, self.generation);
         }
         place
     }
@@ -72,7 +72,7 @@ impl Place {
                 state: Digest::read(&mut reader)?,
                 // Longer than any number that stands behind it.
                 told: SetId::read(&mut reader).ok(),
-                begun: if reader.is_empty() { 0 } else { reader.varint()? },
+                generation: if reader.is_empty() { 0 } else { reader.varint()? },
             })
         };
         read(Reader::new(place)).ok()
@@ -86,14 +86,14 @@ impl Place {
     /// What is left of the place when the client drops the stream: it is no place.
     pub(super) fn dropped(&self) -> Vec<u8> {
         let mut left = Vec::new();
-        put_varint(&mut left, self.begun.saturating_add(1));
+        put_varint(&mut left, self.generation.saturating_add(1));
         left
     }
 
-    /// How often the list has begun anew, by a place or by what is left of one.
-    pub(super) fn begun(place: &[u8]) -> u64 {
+    /// The number of a place, or of what is left of one.
+    pub(super) fn generation(place: &[u8]) -> u64 {
         match Self::decode(place) {
-            Some(place) => place.begun,
+            Some(place) => place.generation,
             None => Reader::new(place).varint().unwrap_or_default(),
         }
     }
@@ -171,19 +171,21 @@ mod tests {
     #[test]
     fn places_round_trip() {
         let set = NewRoomSet::new(Purpose::Told, vec![1, 2]);
-        for (told, begun) in [(None, 0), (Some(set.id), 0), (None, 1), (Some(set.id), u64::MAX)] {
+        for (told, generation) in
+            [(None, 0), (Some(set.id), 0), (None, 1), (Some(set.id), u64::MAX)]
+        {
             let place = Place {
                 pos: Position(700),
                 list: Digest::of(&json!([1])),
                 limit: 1000,
                 state: Digest::of(&json!([2])),
                 told,
-                begun,
+                generation,
             };
             assert_eq!(Place::decode(&place.encode()), Some(place));
-            assert_eq!(Place::begun(&place.encode()), begun);
+            assert_eq!(Place::generation(&place.encode()), generation);
             assert_eq!(Place::decode(&place.dropped()), None);
-            assert_eq!(Place::begun(&place.dropped()), begun.saturating_add(1));
+            assert_eq!(Place::generation(&place.dropped()), generation.saturating_add(1));
         }
         assert_eq!(Place::decode(&[1, 2, 3]), None);
     }
