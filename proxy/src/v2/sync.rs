@@ -176,14 +176,17 @@ impl Sync<'_> {
             let (accounts, store) = (&self.state.accounts, &self.state.store);
             accounts.catch_up(store, self.requester, token.pos(), inbox).await?;
         }
-        // A token from the future (of a database that was restored) stands where we are.
-        let since = token.map(|token| token.pos().min(account.pos()));
-        let (since, lost) = match since {
+        // A token from the future is of before the database was restored: what was told here since, its client has not got, and
+        // what it covers of the inbox were other messages.
+        let is_ahead = token.is_some_and(|token| token.pos() > account.pos())
+            || claimed.is_some_and(|inbox| inbox > device.inbox_seq());
+        let covered = claimed.filter(|_| !is_ahead);
+        let (since, lost) = match token.map(|token| token.pos()) {
+            Some(_) if is_ahead => (None, Some(account.retained_from())),
             Some(since) if since < account.retained_from() => (None, Some(since)),
             since => (since, None),
         };
         let inbox_is_held = device.v2_acked(now_ms()).is_some();
-        let covered = claimed.map(|inbox| inbox.min(device.inbox_seq()));
         let inbox = match covered {
             Some(covered) => self.acknowledge(covered).await?,
             None => {
