@@ -87,12 +87,13 @@ impl Database {
         }
     }
 
-    /// Stops the server if it is ours. The store must not be used any more.
+    /// Leaves the server, and stops it if it is ours. The store must not be used any more.
     pub(crate) async fn close(self) {
+        // A server that stops would else end connections that something still holds, and each would be warned of.
+        self.store.close();
         let Some(private) = self.private else {
             return;
         };
-        drop(self.store);
         if let Err(error) = spawn_blocking(move || private.stop()).await {
             tracing::error!("the private Postgres was not stopped: {error}");
         }

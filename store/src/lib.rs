@@ -125,6 +125,12 @@ impl Store {
         })
     }
 
+    /// Ends the connections: idle ones now, the others as they are given back. What is asked of the store after that fails
+    /// as unavailable.
+    pub fn close(&self) {
+        self.pool.close();
+    }
+
     /// Asks the server for its version: whether it can be reached.
     pub async fn ping(&self) -> Result<ServerInfo, Error> {
         let rows = self
