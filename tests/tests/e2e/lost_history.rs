@@ -2,11 +2,9 @@
 
 use serde_json::json;
 use tests::client::Client;
-use tests::lab::Lab;
 use tests::matchers::{events, joined, messages, numbers, rooms_in, section};
 use tests::proxy::Proxy;
-use tests::scripted_homeserver::{first_sync, message, messages_in};
-use tests::wait::eventually;
+use tests::scripted_homeserver::{first_sync, message, messages_in, nothing_new, with_to_device};
 
 use crate::stage::Stage;
 
@@ -97,34 +95,32 @@ async fn a13_a_since_from_the_future_is_a_gap() {
 /// What such a token covers of the inbox are other messages than those that came in since.
 #[tokio::test]
 async fn a13_a_since_from_the_future_acknowledges_nothing() {
-    let lab = Lab::with_own_proxy().await;
-    let (alice, bob) = (lab.user("alice").await, lab.user_on_synapse("bob").await);
-    let room = alice.create_public_room().await;
+    let stage = Stage::set().await;
+    let (homeserver, proxy, alice) = (&stage.homeserver, &stage.proxy, &stage.alice);
+    homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["one"]));
     let mut chain = alice.v2();
-    chain.until_reply("the room", |reply| joined(reply, &room).is_object()).await;
-    let send = async |n: u64| bob.send_to_device(&alice, "m.test", json!({"n": n})).await.ok();
-    let database = lab.proxy.database();
-    lab.proxy.stop().await;
-    database.back_up().await;
-    lab.proxy.start_again().await;
-    for n in 0..3 {
-        send(n).await;
-        chain.until_reply("the message", |reply| numbers(&reply["to_device"]).contains(&n)).await;
+    chain.next().await;
+    proxy.stop().await;
+    proxy.database().back_up().await;
+    let lost = with_to_device(messages_in(ROOM, "s2", &["two"]), &[0, 1, 2]);
+    homeserver.on_sync(Some("s1"), &lost);
+    proxy.start_again().await;
+    chain.until_reply("the message", |reply| messages(reply, ROOM).contains(&"two")).await;
+    homeserver.is_polled_with("s2").await;
+
+    proxy.stop().await;
+    proxy.database().restore_backup().await;
+    homeserver.on_sync(Some("s1"), &with_to_device(nothing_new("s3"), &[3]));
+    proxy.start_again().await;
+    homeserver.is_polled_with("s3").await;
+
+    for _again in 0..2 {
+        let reply = alice.sync().since(chain.since()).send().await.ok();
+        assert_eq!(numbers(&reply["to_device"]), [3], "{reply:#}");
     }
-
-    lab.proxy.stop().await;
-    database.restore_backup().await;
-    lab.proxy.start_again().await;
-    send(3).await;
-    eventually("the message", async || {
-        (database.count("SELECT COUNT(*) FROM device_inbox").await == 1).then_some(())
-    })
-    .await;
     let reply = alice.sync().since(chain.since()).send().await.ok();
-
-    assert_eq!(numbers(&reply["to_device"]), [3], "{reply:#}");
     chain.absorb(&reply);
-    send(4).await;
+    homeserver.on_sync(Some("s3"), &with_to_device(nothing_new("s4"), &[4]));
     let reply =
         chain.until_reply("the next", |reply| !numbers(&reply["to_device"]).is_empty()).await;
     assert_eq!(numbers(&reply["to_device"]), [4], "and then it goes on as ever");
