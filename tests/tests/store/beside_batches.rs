@@ -14,6 +14,10 @@ use crate::polls::{Feed, message, room_with};
 /// What a client would notice.
 const SOON: Duration = Duration::from_millis(800);
 
+/// How many wait for a lock in the database.
+const WAITING: &str = "SELECT COUNT(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event_type = 'Lock'";
+
 /// Rooms that come one by one.
 struct Slow {
     left: usize,
@@ -59,9 +63,7 @@ async fn storing(fresh: &Fresh, store: &Store, feed: &Feed, rooms: usize) -> Joi
 
 /// Waits until so many wait for a lock in the database.
 async fn waiting(fresh: &Fresh, count: i64) {
-    let blocked = "SELECT COUNT(*) FROM pg_stat_activity
-                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    eventually("somebody to wait", async || (fresh.count(blocked).await >= count).then_some(()))
+    eventually("somebody to wait", async || (fresh.count(WAITING).await >= count).then_some(()))
         .await;
 }
 
@@ -122,6 +124,10 @@ async fn who_gives_up_waiting_leaves_nobody_else_waiting() {
     for _ in 0..3 {
         timeout(SOON, store.ping()).await.expect("a connection is free").unwrap();
     }
+    eventually("the server to give up as well", async || {
+        (fresh.count(WAITING).await == 0).then_some(())
+    })
+    .await;
     assert!(!large.is_finished(), "all that was beside it");
     assert_eq!(large.await.unwrap(), Position(1));
 }
