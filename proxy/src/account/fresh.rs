@@ -23,6 +23,9 @@ use crate::{replicas::Notice, state::State};
 /// How long a sync waits for its account's writes.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long is waited for what cannot be answered without.
+const LONG_PATIENCE: Duration = Duration::from_secs(20);
+
 /// How often a poll is demanded of whoever polls.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -89,6 +92,13 @@ impl Account {
         self.cover_writes(state, device).await
     }
 
+    /// Waits until a main poll that begins now is stored, for as long as a slow homeserver needs and whoever waited in vain
+    /// before. `false` if that was not to be had.
+    pub(crate) async fn poll_rooms_afresh(&self, state: &State, device: &Arc<Device>) -> bool {
+        self.has_written();
+        self.cover(state, device, Wait::FOR_ROOMS).await
+    }
+
     /// Has a main poll begin now, and waits until it is stored. `false` if that took too long.
     pub(crate) async fn fresh_main_poll(&self, state: &State, main_device: &Arc<Device>) -> bool {
         self.has_written();
@@ -103,28 +113,29 @@ impl Account {
             return self.upkeep.tended().await;
         }
         self.has_written();
-        self.cover(state, device, Demand::WithUpkeep).await;
+        self.cover(state, device, Wait::FOR_UPKEEP).await;
     }
 
     /// Waits until the account's writes so far are stored, in its rooms and in the device's own part. `false` if one of
     /// them is not.
     pub(super) async fn cover_writes(&self, state: &State, device: &Arc<Device>) -> bool {
-        self.cover(state, device, Demand::Plain).await
+        self.cover(state, device, Wait::FOR_WRITES).await
     }
 
-    async fn cover(&self, state: &State, device: &Arc<Device>, demand: Demand) -> bool {
-        let writes = self.writes();
-        let deadline = Instant::now() + PATIENCE;
+    async fn cover(&self, state: &State, device: &Arc<Device>, wait: Wait) -> bool {
+        let deadline = Instant::now() + wait.patience;
         let mut lease = self.watch_lease();
         let mut logged_out = device.watch_logged_out();
         loop {
             let holder = *lease.borrow_and_update();
+            // With the lease the meaning of what is covered has changed: there is one more write then.
+            let writes = self.writes();
             let covered = async {
                 match holder {
-                    Lease::Ours => self.covered_here(device, writes, deadline).await,
+                    Lease::Ours => self.covered_here(device, writes, wait, deadline).await,
                     // Somebody may have it that this process has not heard of.
                     Lease::Theirs(_) | Lease::Vacant => {
-                        self.covered_elsewhere(state, device, writes, demand, deadline).await
+                        self.covered_elsewhere(state, device, writes, wait, deadline).await
                     }
                 }
             };
@@ -138,9 +149,16 @@ impl Account {
         }
     }
 
-    async fn covered_here(&self, device: &Device, writes: u64, deadline: Instant) -> bool {
+    async fn covered_here(
+        &self,
+        device: &Device,
+        writes: u64,
+        wait: Wait,
+        deadline: Instant,
+    ) -> bool {
         // Whether there is a token to poll with just now does not matter: one comes, or another device takes over.
-        let mut behind = vec![&self.rooms, &device.own_part];
+        let mut behind = vec![&self.rooms];
+        behind.extend(wait.own_part.then_some(&device.own_part));
         behind.retain(|coverage| coverage.writes() < writes);
         if behind.is_empty() {
             return true;
@@ -153,7 +171,8 @@ impl Account {
         });
         let mut all = true;
         for coverage in behind {
-            all = !coverage.lags() && self.waited_for(coverage, writes, deadline).await && all;
+            let is_in_vain = wait.heeds_lags && coverage.lags();
+            all = !is_in_vain && self.waited_for(coverage, writes, deadline).await && all;
         }
         all
     }
@@ -163,7 +182,7 @@ impl Account {
         state: &State,
         device: &Arc<Device>,
         writes: u64,
-        demand: Demand,
+        wait: Wait,
         deadline: Instant,
     ) -> bool {
         if device.covered() >= writes {
@@ -175,12 +194,12 @@ impl Account {
                     account: self.account_id.into(),
                     device: device.device_nid.into(),
                     writes,
-                    upkeep: demand == Demand::WithUpkeep,
+                    upkeep: wait.upkeep,
                 });
             }
         };
         ask();
-        if device.own_part.lags() {
+        if wait.heeds_lags && device.own_part.lags() {
             return false;
         }
         // The one that polls may say that nothing is to be had, and why.
@@ -189,7 +208,7 @@ impl Account {
         loop {
             tokio::select! {
                 covered = &mut covered => return covered,
-                _ = lags.wait_for(|lags| *lags) => return false,
+                _ = lags.wait_for(|lags| *lags), if wait.heeds_lags => return false,
                 _ = refusal.wait_for(Option::is_some) => return false,
                 // Nobody may have polled for the account when this was demanded.
                 () = sleep(ASK_AGAIN) => ask(),
@@ -208,11 +227,23 @@ impl Account {
     }
 }
 
-/// What a poll at another replica is demanded for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Demand {
-    /// For the account's writes.
-    Plain,
-    /// And for what polls left to be done.
-    WithUpkeep,
+/// What is waited for, and how.
+#[derive(Clone, Copy, Debug)]
+struct Wait {
+    /// Not for the account's rooms alone, but for the device's own part as well. Another replica sees to both.
+    own_part: bool,
+    /// For what polls left to be done as well.
+    upkeep: bool,
+    /// Not where another wait was in vain.
+    heeds_lags: bool,
+    /// How long at most.
+    patience: Duration,
+}
+
+impl Wait {
+    const FOR_WRITES: Self =
+        Self { own_part: true, upkeep: false, heeds_lags: true, patience: PATIENCE };
+    const FOR_UPKEEP: Self = Self { upkeep: true, ..Self::FOR_WRITES };
+    const FOR_ROOMS: Self =
+        Self { own_part: false, heeds_lags: false, patience: LONG_PATIENCE, ..Self::FOR_WRITES };
 }

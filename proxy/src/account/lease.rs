@@ -42,13 +42,17 @@ impl Account {
 
     /// Another process polls for it from now on, or this one, or none.
     pub(crate) fn set_lease(&self, lease: Lease) {
-        let changed =
-            self.lease.send_if_modified(|current| std::mem::replace(current, lease) != lease);
+        let changed = self.lease.send_if_modified(|current| {
+            let changed = std::mem::replace(current, lease) != lease;
+            if changed {
+                // What polls elsewhere have stored is not known to cover anything here. Whoever waits for the lease sees both.
+                self.has_written();
+            }
+            changed
+        });
         if !changed {
             return;
         }
-        // What polls elsewhere have stored is not known to cover anything here.
-        self.has_written();
         self.rooms.forgive();
         self.forget_failures();
         for device in self.devices() {

@@ -83,7 +83,7 @@ pub(super) async fn answer(
     };
     tracing::info!(user_id = %account.user_id, since, "a client comes over from the homeserver");
     // And the stream covers what the homeserver said. Otherwise what comes again with it cannot be told.
-    if !account.poll_afresh(state, device).await {
+    if !account.poll_rooms_afresh(state, device).await {
         return Err(Error::UpstreamTimeout);
     }
     let later = state.store.event_ids_after(account.account_id, pos).await?;

@@ -1,5 +1,7 @@
 //! Clients that synced with the homeserver itself come with its tokens, and go on where they were.
 
+use std::time::Duration;
+
 use serde_json::json;
 use tests::chain::Chain;
 use tests::client::Client;
@@ -174,6 +176,33 @@ async fn a_client_that_comes_over_while_no_poll_succeeds_gets_nothing_twice() {
     homeserver.is_polled_with("s2").await;
 
     let reply = alice.sync().since("theirs").send().await.ok();
+    assert_eq!(messages(&reply, ROOM), ["missed", "in both"]);
+    let mut chain = alice.v2();
+    chain.absorb(&reply);
+    assert!(messages(&chain.next().await, ROOM).is_empty());
+}
+
+/// One whose polls take longer than a sync waits for its writes as a rule.
+#[tokio::test]
+async fn a_client_comes_over_from_a_slow_homeserver() {
+    let stage = Stage::set().await;
+    let (homeserver, alice) = (&stage.homeserver, &stage.alice);
+    homeserver.on_path("/_matrix/client/v3/user", Canned::json(&json!({})));
+    homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["known"]));
+    alice.sync().send().await.ok();
+    homeserver.is_polled_with("s1").await;
+    let polls = homeserver.hold_syncs();
+    alice.set_account_data("com.example", &json!({})).await.ok();
+    homeserver.on_sync(Some("s1"), &messages_in(ROOM, "s2", &["in both"]));
+    let answer = messages_in(ROOM, "s2", &["missed", "in both"]);
+    homeserver.on_path("/_matrix/client/v3/sync?since=theirs", Canned::json(&answer));
+
+    let coming = tokio::spawn(alice.sync().since("theirs").send());
+    // Two waits of five seconds would be over.
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    polls.open();
+
+    let reply = coming.await.unwrap().ok();
     assert_eq!(messages(&reply, ROOM), ["missed", "in both"]);
     let mut chain = alice.v2();
     chain.absorb(&reply);
