@@ -163,7 +163,11 @@ impl Question {
     async fn answer(&self, access_token: &AccessToken, because: Because) -> Answer {
         let questions = &self.state.questions;
         let is_known = because == (Because::OfARequest { is_known: true })
-            || questions.look_up(&self.state, &self.hash).await?.is_some();
+            || match questions.look_up(&self.state, &self.hash).await {
+                // Nothing of the answer is kept, so it can be had without the store.
+                Err(Failure::Store(_)) if because == Because::Only => false,
+                found => found?.is_some(),
+            };
         let asked = if is_known {
             // Whoever is not asked about in time is taken for who it was, as when upstream does not answer.
             timeout(PATIENCE, async {

@@ -195,6 +195,29 @@ async fn a_store_that_fails_keeps_nobody_signed_in() {
     }
 }
 
+/// Neither memory nor the store says whose the token is that ends them all: the homeserver does.
+#[tokio::test]
+async fn a_store_that_fails_keeps_nobody_signed_in_whom_an_unknown_token_ends() {
+    let lab = Lab::with_own_proxy().await;
+    let alice = lab.user("alice").await;
+    let tablet = lab.second_device(&alice).await;
+    let mut session = alice.v3();
+    session.ask(json!({"to_device": {}})).await;
+    let waiting = tokio::spawn(session.request(&json!({})).timeout(60_000).send());
+    let database = lab.proxy.database().connect().await.unwrap();
+    for table in ["access_tokens", "devices"] {
+        database
+            .batch_execute(&format!("ALTER TABLE {table} RENAME TO away_{table}"))
+            .await
+            .unwrap();
+    }
+
+    tablet.post("/_matrix/client/v3/logout/all").json(&json!({})).send().await.ok();
+
+    let reply = tokio::time::timeout(AT_ONCE, waiting).await.expect("it goes on").unwrap();
+    assert!([401, 500].contains(&reply.status), "{}", reply.body_text());
+}
+
 #[tokio::test]
 async fn b2_a_new_password_ends_the_other_sessions_unless_told_otherwise() {
     let lab = Lab::shared().await;
