@@ -33,7 +33,7 @@ use tokio::sync::{Notify, watch};
 use tracing::Instrument;
 
 use crate::{
-    account::{Account, Bootstrap, Device, Failure, Lease},
+    account::{Account, Bootstrap, Device, Failure, KeyCounts, Lease},
     auth::{self, Resumed, authenticate_stored},
     capabilities,
     clock::now_ms,
@@ -313,8 +313,13 @@ impl Poller {
             return;
         }
         let keys = news.keys.then(|| self.device.key_counts());
+        self.tell_own(inbox_seq, keys.as_ref());
+    }
+
+    /// Tells the other processes of the device's own part.
+    fn tell_own(&self, inbox_seq: InboxSeq, keys: Option<&KeyCounts>) {
         let (account, device) = (self.account.account_id, self.device.device_nid);
-        self.state.tell(Notice::device(account, device, inbox_seq, keys.as_ref()));
+        self.state.tell(Notice::device(account, device, inbox_seq, keys));
     }
 
     /// A try of a first poll has failed.

@@ -128,14 +128,18 @@ impl Poller {
         Ok(())
     }
 
-    /// Takes over the device's own part as it is stored.
+    /// Takes over the device's own part as it is stored. The other processes hear of it before they hear of events, whose keys
+    /// may be in it.
     pub(super) fn hear_of_own(&self, stored: &store::Device) {
-        if self.device.unheard.is_any() {
+        let had_unheard = self.device.unheard.is_any();
+        if had_unheard {
             self.device.follow(stored);
             self.device.unheard.heard();
-        } else {
-            self.device.catch_up(stored.inbox_seq);
+        } else if !self.device.catch_up(stored.inbox_seq) {
+            return;
         }
+        let keys = had_unheard.then(|| self.device.key_counts());
+        self.tell_own(stored.inbox_seq, keys.as_ref());
     }
 
     /// Asks upstream; `None` when the question changed before the answer came.
