@@ -181,7 +181,7 @@ impl Sync<'_> {
         let is_ahead = token.is_some_and(|token| token.pos() > account.pos())
             || claimed.is_some_and(|inbox| inbox > device.inbox_seq());
         let covered = claimed.filter(|_| !is_ahead);
-        let (since, lost) = match token.map(|token| token.pos()) {
+        let (since, lost) = match token.map(SyncToken::pos) {
             Some(_) if is_ahead => (None, Some(account.retained_from())),
             Some(since) if since < account.retained_from() => (None, Some(since)),
             since => (since, None),
