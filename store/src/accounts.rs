@@ -1,5 +1,8 @@
 //! Table `accounts`: one row a Matrix user, and who runs its main poll.
 
+use std::time::Duration;
+
+use tokio::time::sleep;
 use tokio_postgres::Row;
 
 use crate::{AccountId, DeviceNid, Error, Position, ReplicaId, Store, tx::Tx};
@@ -25,21 +28,46 @@ pub struct Account {
     pub replica: Option<ReplicaId>,
 }
 
+/// The pause between two looks at a row that somebody has locked.
+const COME_AGAIN: Duration = Duration::from_millis(100);
+
 const COLUMNS: &str =
     "account_id, user_id, pos, upstream_since, main_device_nid, retained_from, used_at, replica_id";
 
-/// Locks an account's row: no poll of it is stored until the transaction ends.
-pub(crate) async fn lock_account(tx: &Tx, account_id: AccountId) -> Result<(), Error> {
-    tx.execute(
-        "-- accounts::lock_account
-        SELECT 1 FROM accounts WHERE account_id = $1 FOR UPDATE",
-        &[&account_id.0],
-    )
-    .await?;
-    Ok(())
+/// Locks an account's row, if there is one. Gives `false` where somebody else has it.
+async fn lock_account(tx: &Tx, account_id: AccountId) -> Result<bool, Error> {
+    let row = tx
+        .query_opt(
+            "-- accounts::lock_account
+            WITH locked AS (
+                SELECT 1 FROM accounts WHERE account_id = $1 FOR UPDATE SKIP LOCKED
+            )
+            SELECT EXISTS (SELECT 1 FROM locked)
+                OR NOT EXISTS (SELECT 1 FROM accounts WHERE account_id = $1) AS is_ours",
+            &[&account_id.0],
+        )
+        .await?;
+    Ok(row.is_some_and(|row| row.get("is_ours")))
 }
 
 impl Store {
+    /// Begins a transaction with the account's row locked: no poll of it is stored until it ends. A large poll has the row
+    /// for minutes: whoever waits for that lets go of the connection meanwhile, so that others can go on.
+    pub(crate) async fn tx_on_account(
+        &self,
+        name: &'static str,
+        account_id: AccountId,
+    ) -> Result<Tx, Error> {
+        loop {
+            let tx = self.tx(name).await?;
+            if lock_account(&tx, account_id).await? {
+                return Ok(tx);
+            }
+            tx.commit().await?;
+            sleep(COME_AGAIN).await;
+        }
+    }
+
     /// The account of a user; made if there is none.
     pub async fn account(&self, user_id: &str) -> Result<Account, Error> {
         if let Some(known) = self.find_account(user_id).await? {

@@ -7,8 +7,7 @@
 use tokio_postgres::Row;
 
 use crate::{
-    AccountId, DeviceNid, Error, InboxSeq, Position, Section, SessionId, Store,
-    accounts::lock_account, device_inbox,
+    AccountId, DeviceNid, Error, InboxSeq, Position, Section, SessionId, Store, device_inbox,
 };
 
 /// An account as an operator sees it. Times are in milliseconds.
@@ -274,8 +273,7 @@ impl Store {
     /// from where the main poll was. So everything stored is acknowledged upstream before a poll without a since, which
     /// would bring again what is not.
     pub async fn resync(&self, account_id: AccountId) -> Result<(), Error> {
-        let tx = self.tx("admin::resync").await?;
-        lock_account(&tx, account_id).await?;
+        let tx = self.tx_on_account("admin::resync", account_id).await?;
         tx.execute(
             "-- admin::resync
             UPDATE devices

@@ -9,8 +9,7 @@ use bytes::Bytes;
 
 use crate::{
     AccountId, BodyId, Error, Event, Place, Position, RoomNid, Store,
-    account_stream::insert_bodies, accounts::lock_account, redactions, room_heads::bytes_of,
-    state::Places,
+    account_stream::insert_bodies, redactions, room_heads::bytes_of, state::Places,
 };
 
 /// One member of a room.
@@ -56,9 +55,8 @@ impl Store {
         at: Position,
         members: &[Event],
     ) -> Result<(), Error> {
-        let tx = self.tx("members::complete_members").await?;
         // The account's row lock keeps polls out: the head must not move between look and mark.
-        lock_account(&tx, account_id).await?;
+        let tx = self.tx_on_account("members::complete_members", account_id).await?;
         let rejoined = tx
             .query_opt(
                 "-- members::complete_members

@@ -19,7 +19,6 @@ use bytes::Bytes;
 use crate::{
     AccountId, BodyId, Error, Event, Position, RoomNid, Store,
     account_stream::{BodyIds, insert_bodies},
-    accounts::lock_account,
     room_heads::bytes_of,
     tx::{Statement, Tx, params},
 };
@@ -129,8 +128,7 @@ impl Store {
         scan: &RedactionScan,
         found: &[Event],
     ) -> Result<(), Error> {
-        let tx = self.tx("redactions::finish_redaction_scan").await?;
-        lock_account(&tx, account_id).await?;
+        let tx = self.tx_on_account("redactions::finish_redaction_scan", account_id).await?;
         let told: Vec<_> = found.iter().map(|event| (scan.room_nid, event)).collect();
         let bodies = insert_bodies(&tx, told.iter().copied()).await?;
         let redacted = apply(&tx, self.redaction_rules, account_id, &told, &bodies).await?;

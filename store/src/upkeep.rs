@@ -115,11 +115,11 @@ impl Store {
     ) -> Result<Option<Position>, Error> {
         let room_ids: Vec<&str> = rooms.iter().map(|room| room.room_id.as_str()).collect();
         let interned = self.intern_rooms(&room_ids).await?;
-        let tx = self.tx("upkeep::supplement").await?;
+        let tx = self.tx_on_account("upkeep::supplement", account_id).await?;
         let stands = tx
             .query_opt(
                 "-- upkeep::supplement
-                SELECT pos, upstream_since FROM accounts WHERE account_id = $1 FOR UPDATE",
+                SELECT pos, upstream_since FROM accounts WHERE account_id = $1",
                 &[&account_id.0],
             )
             .await?;

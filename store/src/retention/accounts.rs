@@ -132,9 +132,8 @@ impl Store {
             return Ok(false);
         }
         let account_id = due.account_id;
-        let tx = self.tx("retention::remove_abandoned_account").await?;
         // A new device waits for this lock, and then finds no account.
-        crate::accounts::lock_account(&tx, account_id).await?;
+        let tx = self.tx_on_account("retention::remove_abandoned_account", account_id).await?;
         let removed = tx
             .execute(
                 "-- retention::remove_abandoned_account

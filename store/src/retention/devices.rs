@@ -4,9 +4,7 @@ use std::collections::HashSet;
 
 use super::{Horizon, Pace};
 use crate::{
-    AccountId, DeviceNid, Error, Store,
-    accounts::lock_account,
-    device_inbox,
+    AccountId, DeviceNid, Error, Store, device_inbox,
     devices::{remove_belongings, vacate_main_poll},
 };
 
@@ -167,10 +165,9 @@ impl Store {
         device: DeviceNid,
         horizon: Horizon,
     ) -> Result<bool, Error> {
-        let tx = self.tx("retention::remove_gone_device").await?;
         // In the order of a logout: the account, the device, what belongs to it.
-        lock_account(&tx, account_id).await?;
         // Whoever stores a token of the device at this moment is waited for, and seen.
+        let tx = self.tx_on_account("retention::remove_gone_device", account_id).await?;
         device_inbox::lock(&tx, device).await?;
         let row = tx
             .query_opt(

@@ -107,6 +107,37 @@ async fn who_waits_for_a_large_poll_does_not_keep_it_from_its_end() {
     }
 }
 
+/// Also those who have something to store for the account itself.
+#[tokio::test]
+async fn who_waits_to_store_beside_a_large_poll_has_no_connection_meanwhile() {
+    let fresh = Fresh::database().await;
+    let store = fresh.store_of(4);
+    let mut feed = Feed::of(&store, "@alice:x").await;
+    feed.rooms(vec![room_with("!known:x", vec![message("$a")])]).await;
+    let room = feed.room_nid("!known:x").await;
+    let large = storing(&fresh, &store, &feed, 4).await;
+
+    let waiters: Vec<_> = (0..4)
+        .map(|_| {
+            let (store, account_id) = (store.clone(), feed.account_id);
+            tokio::spawn(async move {
+                store.complete_members(account_id, room, Position(1), &[]).await.unwrap();
+            })
+        })
+        .collect();
+
+    for _ in 0..10 {
+        timeout(SOON, store.ping()).await.expect("a connection is free").unwrap();
+        sleep(Duration::from_millis(50)).await;
+    }
+    assert!(!large.is_finished(), "all that was beside it");
+    assert!(waiters.iter().all(|waiter| !waiter.is_finished()), "the row is the poll's");
+    assert_eq!(large.await.unwrap(), Position(2));
+    for waiter in waiters {
+        waiter.await.unwrap();
+    }
+}
+
 /// Whoever gives up takes along the connection on which its statement waits still.
 #[tokio::test]
 async fn who_gives_up_waiting_leaves_nobody_else_waiting() {
