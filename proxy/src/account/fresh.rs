@@ -92,6 +92,18 @@ impl Account {
         self.cover_writes(state, device).await
     }
 
+    /// The same for a request at another replica, which may be `patient`.
+    pub(crate) async fn poll_afresh_for(
+        &self,
+        state: &State,
+        device: &Arc<Device>,
+        patient: bool,
+    ) -> bool {
+        self.has_written();
+        let wait = if patient { Wait::PATIENT } else { Wait::FOR_WRITES };
+        self.cover(state, device, wait).await
+    }
+
     /// Waits until a main poll that begins now is stored, for as long as a slow homeserver needs and whoever waited in vain
     /// before. `false` if that was not to be had.
     pub(crate) async fn poll_rooms_afresh(&self, state: &State, device: &Arc<Device>) -> bool {
@@ -126,6 +138,7 @@ impl Account {
         let deadline = Instant::now() + wait.patience;
         let mut lease = self.watch_lease();
         let mut logged_out = device.watch_logged_out();
+        let mut refusal = self.refusal.subscribe();
         loop {
             let holder = *lease.borrow_and_update();
             // With the lease the meaning of what is covered has changed: there is one more write then.
@@ -144,6 +157,8 @@ impl Account {
                 covered = covered => return covered,
                 _ = lease.changed() => {}
                 _ = logged_out.wait_for(|gone| *gone) => return false,
+                // There will be no poll; as a rule it is told by a wait in vain.
+                _ = refusal.wait_for(Option::is_some), if !wait.heeds_lags => return false,
                 () = state.shuts_down() => return false,
             }
         }
@@ -195,6 +210,7 @@ impl Account {
                     device: device.device_nid.into(),
                     writes,
                     upkeep: wait.upkeep,
+                    patient: !wait.heeds_lags,
                 });
             }
         };
@@ -244,6 +260,6 @@ impl Wait {
     const FOR_WRITES: Self =
         Self { own_part: true, upkeep: false, heeds_lags: true, patience: PATIENCE };
     const FOR_UPKEEP: Self = Self { upkeep: true, ..Self::FOR_WRITES };
-    const FOR_ROOMS: Self =
-        Self { own_part: false, heeds_lags: false, patience: LONG_PATIENCE, ..Self::FOR_WRITES };
+    const PATIENT: Self = Self { heeds_lags: false, patience: LONG_PATIENCE, ..Self::FOR_WRITES };
+    const FOR_ROOMS: Self = Self { own_part: false, ..Self::PATIENT };
 }

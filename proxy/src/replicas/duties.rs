@@ -40,7 +40,14 @@ pub(super) enum Duty {
     /// A client uses a device there whose account was never used here.
     TakeUp { device: DeviceNid },
     /// A sync there waits for a poll.
-    Cover { asker: ReplicaId, account: Arc<Account>, device: DeviceNid, writes: u64, upkeep: bool },
+    Cover {
+        asker: ReplicaId,
+        account: Arc<Account>,
+        device: DeviceNid,
+        writes: u64,
+        upkeep: bool,
+        patient: bool,
+    },
 }
 
 /// What polls for a device are made with: its client, and the presence that it wishes for until some time.
@@ -93,14 +100,14 @@ async fn begin(state: &Arc<State>, duty: Duty) {
                 tracing::warn!(error = %causes(&error), "could not poll for an account that is used at another replica");
             }
         }
-        Duty::Cover { asker, account, device, writes, upkeep } => {
+        Duty::Cover { asker, account, device, writes, upkeep, patient } => {
             let nothing = Use::default();
             let taken_in = take_in(state, &account, device, None, &nothing).await;
             let Some(device) = taken_in else { return };
             tell_failures(state, &account);
             let state = Arc::clone(state);
             tokio::spawn(async move {
-                let stored = account.poll_afresh(&state, &device).await;
+                let stored = account.poll_afresh_for(&state, &device, patient).await;
                 if !stored && (account.lease() != Lease::Ours || *state.shutting_down.borrow()) {
                     // Another one polls for it, or is about to: it is asked in a moment.
                     return;

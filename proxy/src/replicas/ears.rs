@@ -159,9 +159,10 @@ fn hear_as_poller(state: &Arc<State>, from: ReplicaId, notice: Notice) {
                 state.duties.put(Duty::Poll { account, device, token, client });
             }
         }
-        Notice::Demands { device, writes, upkeep, .. } => {
+        Notice::Demands { device, writes, upkeep, patient, .. } => {
             let device = device.into();
-            state.duties.put(Duty::Cover { asker: from, account, device, writes, upkeep });
+            let asker = from;
+            state.duties.put(Duty::Cover { asker, account, device, writes, upkeep, patient });
         }
         _ => {}
     }

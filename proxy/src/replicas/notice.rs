@@ -72,6 +72,9 @@ pub(crate) enum Notice {
         /// And for what polls have left to be done.
         #[serde(default, skip_serializing_if = "is_false")]
         upkeep: bool,
+        /// And cannot be answered without it, however long others have waited in vain.
+        #[serde(default, skip_serializing_if = "is_false")]
+        patient: bool,
     },
 
     // From whoever a client spoke to.
@@ -344,7 +347,7 @@ mod tests {
             r#"[3,{"uses":{"account":7,"device":8,"token":"__________________________________________8","presence":["online",40000],"client":["192.0.2.7",null]}}]"#,
         );
         check(
-            &Notice::Demands { account, device, writes: 5, upkeep: false },
+            &Notice::Demands { account, device, writes: 5, upkeep: false, patient: false },
             r#"[3,{"demands":{"account":7,"device":8,"writes":5}}]"#,
         );
         let keys = KeyCounts {

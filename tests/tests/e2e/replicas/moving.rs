@@ -1,10 +1,15 @@
 //! Clients that are at another replica with each request: nothing is lost, nothing doubled, nothing late.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use tests::lab::Lab;
 use tests::matchers::{bodies, events, messages, numbers, typing};
+use tests::scripted_homeserver::{Canned, first_sync, messages_in};
 
-use super::{COUNT, replicas};
+use super::{COUNT, in_a_long_poll, replicas, scripted};
+
+const ROOM: &str = "!room:scripted";
 
 const ROUNDS: u64 = 12;
 
@@ -143,4 +148,37 @@ async fn what_is_not_of_the_timeline_crosses_too() {
         let data = |reply: &Value| reply["account_data"].to_string().contains("org.test");
         chain.until_reply("account data", data).await;
     }
+}
+
+/// It comes to a replica that does not poll, and each poll takes longer than a sync waits for its writes as a rule.
+#[tokio::test]
+async fn a_client_comes_over_from_a_slow_homeserver_to_any_replica() {
+    let (homeserver, replicas, alice) = scripted().await;
+    homeserver.on_path("/_matrix/client/v3/user", Canned::json(&json!({})));
+    homeserver.on_sync(None, &first_sync(&alice.user_id, ROOM, "s1", &["known"]));
+    alice.sync().send().await.ok();
+    let holder = replicas.holder_of(&alice.user_id).await;
+    let elsewhere = replicas.at(holder + 1, &alice);
+    elsewhere.sync().send().await.ok();
+    in_a_long_poll(&homeserver).await;
+    homeserver.on_sync(Some("s1"), &messages_in(ROOM, "s2", &["in both"]));
+    let answer = messages_in(ROOM, "s2", &["missed", "in both"]);
+    homeserver.on_path("/_matrix/client/v3/sync?since=theirs", Canned::json(&answer));
+    let is_slow = async {
+        loop {
+            let polls = homeserver.hold_syncs();
+            tokio::time::sleep(Duration::from_secs(6)).await;
+            polls.open();
+        }
+    };
+
+    let reply = tokio::select! {
+        () = is_slow => unreachable!("it is slow for ever"),
+        reply = elsewhere.sync().since("theirs").send() => reply.ok(),
+    };
+
+    assert_eq!(messages(&reply, ROOM), ["missed", "in both"]);
+    let mut chain = elsewhere.v2();
+    chain.absorb(&reply);
+    assert!(messages(&chain.next().await, ROOM).is_empty());
 }
