@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use store::DeviceNid;
 
-use super::{known, look_for, questions::Failure, whoami};
+use super::{gone::known_device, known, look_for, questions::Failure, whoami};
 use crate::{
     account::{Account, Device},
     error::{Error, causes},
@@ -38,11 +38,25 @@ pub(crate) async fn owner(
         Err(_) => return Ok(None),
     };
     let account = state.accounts.existing(&state.store, &whoami.user_id).await;
-    Ok(account
-        .inspect_err(|error| complain_of_search(error))
-        .ok()
-        .flatten()
-        .map(|account| (account, None)))
+    let account = account.inspect_err(|error| complain_of_search(error)).ok().flatten();
+    let Some(account) = account else { return Ok(None) };
+    // A device that is known has a new token after a refresh.
+    let device = match &whoami.device_id {
+        Some(device_id) => device_of(state, &account, device_id).await,
+        None => None,
+    };
+    Ok(Some((account, device)))
+}
+
+/// A device of an account by its Matrix ID; where the store does not say, as this process knows it.
+async fn device_of(state: &State, account: &Account, device_id: &str) -> Option<Arc<Device>> {
+    match known_device(state, account, device_id).await {
+        Ok(known) => known.map(|(_, device)| device),
+        Err(error) => {
+            complain_of_search(&error);
+            account.devices().into_iter().find(|device| device.device_id == device_id)
+        }
+    }
 }
 
 fn complain_of_search(error: &dyn std::error::Error) {

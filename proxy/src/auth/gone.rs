@@ -36,6 +36,18 @@ pub(crate) async fn load_stored(
     Ok(Some(loaded).filter(is_meant))
 }
 
+/// A device of an account by its Matrix ID, if the store has it.
+pub(super) async fn known_device(
+    state: &State,
+    account: &Account,
+    device_id: &str,
+) -> Result<Option<(Arc<Account>, Arc<Device>)>, store::Error> {
+    let ids = [device_id.to_owned()];
+    let found = state.store.device_nids_of(account.account_id, &ids).await?;
+    let Some(device_nid) = found.first() else { return Ok(None) };
+    load_stored(state, &account.user_id, device_id, (account.account_id, *device_nid)).await
+}
+
 /// Forgets here those devices of a user that are gone from the store, and the account if that is.
 pub(super) async fn forget_gone(state: &State, user_id: &str) -> Result<(), store::Error> {
     let Some(account) = state.accounts.account(user_id) else { return Ok(()) };

@@ -1,7 +1,7 @@
 //! Known devices that write with a token which has not come with a sync yet: after a refresh, or a new login.
 //!
 //! Upstream is asked whose the token is, after its client has used it, and only of writes of which something is kept; and
-//! once a minute at most, for bots and bridges go on sending and never sync. Nothing is learnt from that but whose
+//! once a minute, or ten seconds after a question that was not answered, for bots and bridges go on sending and never sync. Nothing is learnt from that but whose
 //! the write is: nobody is polled for.
 //!
 //! Neighbours: `passthrough::write` asks. A token that has come with a sync is `known`'s.
@@ -12,7 +12,7 @@ use dashmap::DashMap;
 use store::{AccountId, DeviceNid};
 use tokio::time::{Instant, timeout};
 
-use super::{known_here, whoami};
+use super::{gone::known_device, known_here, whoami};
 use crate::{
     account::{Account, Device},
     error::{Error, causes},
@@ -97,13 +97,8 @@ async fn ask(state: &Arc<State>, access_token: &AccessToken) -> Result<Owner, Er
     let Some(account) = state.accounts.existing(&state.store, &whoami.user_id).await? else {
         return Ok(None);
     };
-    let ids = [device_id];
-    if state.store.device_nids_of(account.account_id, &ids).await?.is_empty() {
-        return Ok(None);
-    }
-    let [device_id] = ids;
-    let (account, device) = state.accounts.load(&state.store, &whoami.user_id, &device_id).await?;
-    Ok(Some((account.account_id, device.device_nid)))
+    let known = known_device(state, &account, &device_id).await?;
+    Ok(known.map(|(account, device)| (account.account_id, device.device_nid)))
 }
 
 #[cfg(test)]

@@ -185,10 +185,10 @@ impl Question {
         };
         // A locked user may be unlocked again: the token is good for polling then.
         if refusal.is_unknown_token() && !refusal.is_user_locked() {
-            if is_known {
-                self.state.store.remove_token(&self.hash.0).await?;
-            }
             questions.refusals.remember(&self.hash, &refusal);
+            if is_known && let Err(error) = self.state.store.remove_token(&self.hash.0).await {
+                tracing::warn!(error = %causes(&error), "could not remove a token that is refused");
+            }
         }
         Err(Failure::Upstream(refusal))
     }

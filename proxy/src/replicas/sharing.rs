@@ -136,7 +136,7 @@ async fn claim(state: &Arc<State>, replicas: usize) -> Result<(), store::Error> 
 async fn repair(state: &Arc<State>) -> Result<(), store::Error> {
     let held = state.store.held_accounts().await?;
     let is_ours = |account: &Claimed| {
-        let known = state.accounts.account(&account.user_id);
+        let known = state.accounts.by_id(account.account_id);
         known.is_some_and(|account| account.lease() == Lease::Ours)
     };
     let unknown: Vec<Claimed> = held.into_iter().filter(|account| !is_ours(account)).collect();
@@ -146,7 +146,7 @@ async fn repair(state: &Arc<State>) -> Result<(), store::Error> {
 /// Polls for accounts that are this process' own now.
 async fn take_up_all(state: &Arc<State>, claimed: &[Claimed]) -> Result<(), store::Error> {
     for account in claimed {
-        if let Some(account) = state.accounts.account(&account.user_id) {
+        if let Some(account) = state.accounts.by_id(account.account_id) {
             take_up(state, &account).await?;
         }
     }

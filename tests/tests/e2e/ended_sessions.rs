@@ -195,6 +195,21 @@ async fn a_store_that_fails_keeps_nobody_signed_in() {
     }
 }
 
+/// A device with a new token ends itself with the first request that it makes with that.
+#[tokio::test]
+async fn a_logout_with_a_token_that_is_new_forgets_the_device() {
+    let lab = Lab::with_own_proxy().await;
+    let alice = lab.user("alice").await;
+    alice.v3().ask(json!({"to_device": {}})).await;
+    let again = lab.log_in_again(&alice).await;
+    let devices = async || lab.proxy.database().count("SELECT COUNT(*) FROM devices").await;
+    assert_eq!(devices().await, 1);
+
+    again.post("/_matrix/client/v3/logout").json(&json!({})).send().await.ok();
+
+    assert_eq!(devices().await, 0);
+}
+
 /// Neither memory nor the store says whose the token is that ends them all: the homeserver does.
 #[tokio::test]
 async fn a_store_that_fails_keeps_nobody_signed_in_whom_an_unknown_token_ends() {
