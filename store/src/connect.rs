@@ -130,7 +130,7 @@ impl Settings {
             .runtime(Runtime::Tokio1)
             .max_size(max_connections)
             .post_create(Hook::async_fn(|client: &mut ClientWrapper, _| {
-                Box::pin(client.batch_execute(tx::ON_CONNECT).map_err(HookError::Backend))
+                Box::pin(prepare(client).map_err(HookError::Backend))
             }))
             .build()
             .expect("a pool is refused only if it has time limits and no runtime");
@@ -200,6 +200,19 @@ fn meaning_of(
         "verify-full" => (SslMode::Require, Check::ChainAndName),
         other => return Err(SettingsError::SslMode(other.to_owned())),
     })
+}
+
+/// What each connection of the pool begins with.
+async fn prepare(client: &ClientWrapper) -> Result<(), tokio_postgres::Error> {
+    // On one way there and back.
+    let (asked, wished) =
+        tokio::join!(client.batch_execute(tx::ON_CONNECT), client.batch_execute(tx::IF_KNOWN));
+    asked?;
+    match wished {
+        // The server does not know it, and does without.
+        Err(error) if error.as_db_error().is_some() => Ok(()),
+        wished => wished,
+    }
 }
 
 fn is_socket(host: &Host) -> bool {

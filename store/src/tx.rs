@@ -38,17 +38,16 @@ const BEGIN_SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 /// Every statement here is written for an index. While its tables are small, or their statistics old, Postgres would rather
 /// read them through, and it keeps such a plan with the prepared statement when they have long grown. What
 /// it is kept from doing counts as so dear that it would compile the few statements that cannot do without.
-///
-/// The server ends a statement whose process has closed the connection, which it would not notice before the statement's end:
-/// whoever gives up and asks again has one under way, and not one for each time. Before version 14 there is no such setting,
-/// and on some systems no such check.
 pub(crate) const ON_CONNECT: &str = "SET idle_in_transaction_session_timeout = 15000;
     SET jit = off;
-    SET enable_seqscan = off;
-    DO $$ BEGIN
-        PERFORM set_config('client_connection_check_interval', '1000', FALSE);
-    EXCEPTION WHEN undefined_object OR invalid_parameter_value THEN NULL;
-    END $$";
+    SET enable_seqscan = off";
+
+/// What each connection asks for beside that, where the server knows it: before version 14 there is no such setting, and on
+/// some systems no such check.
+///
+/// The server ends a statement whose process has closed the connection, which it would not notice before the statement's end:
+/// whoever gives up and asks again has one under way, and not one for each time.
+pub(crate) const IF_KNOWN: &str = "SET client_connection_check_interval = 1000";
 
 /// An open transaction. Ends with [`Tx::commit`].
 pub(crate) struct Tx {
