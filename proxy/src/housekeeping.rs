@@ -15,11 +15,18 @@ const SUPERSEDED_MS: i64 = 24 * 60 * 60 * 1000;
 /// How many sessions go at once: no transaction is long.
 const BATCH: i64 = 500;
 
-/// Keeps house until the process ends.
+/// Keeps house until the process ends. What is under way then is finished by another round.
 pub(crate) async fn run(state: Arc<State>) {
     let mut shutting_down = state.shutting_down.clone();
+    tokio::select! {
+        () = rounds(&state) => {}
+        _ = shutting_down.wait_for(|down| *down) => {}
+    }
+}
+
+async fn rounds(state: &State) {
     loop {
-        if let Err(error) = remove_expired_sessions(&state).await {
+        if let Err(error) = remove_expired_sessions(state).await {
             tracing::warn!(error = %causes(&error), "could not remove expired sessions");
         }
         if let Err(error) = state.accounts.follow_retention(&state.store).await {
@@ -32,10 +39,7 @@ pub(crate) async fn run(state: Arc<State>) {
         if let Err(error) = state.store.remove_superseded_tokens(before).await {
             tracing::warn!(error = %causes(&error), "could not remove superseded tokens");
         }
-        tokio::select! {
-            () = tokio::time::sleep(EVERY) => {}
-            _ = shutting_down.wait_for(|down| *down) => return,
-        }
+        tokio::time::sleep(EVERY).await;
     }
 }
 
