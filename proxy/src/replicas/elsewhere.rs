@@ -85,14 +85,20 @@ pub(super) async fn look_up_devices(state: &State, account: &Account) -> Result<
 
 /// Looks up again and again who waits here. Never ends.
 pub(super) async fn keep_looking(state: &Arc<State>) {
-    loop {
-        sleep(LOOK_EVERY).await;
-        if state.replicas.alone() {
-            continue;
+    let looks = async {
+        loop {
+            sleep(LOOK_EVERY).await;
+            if state.replicas.alone() {
+                continue;
+            }
+            if let Err(error) = look_up_waiting(state).await {
+                tracing::warn!(error = %causes(&error), "could not look up where those who wait stand");
+            }
         }
-        if let Err(error) = look_up_waiting(state).await {
-            tracing::warn!(error = %causes(&error), "could not look up where those who wait stand");
-        }
+    };
+    tokio::select! {
+        () = looks => {}
+        () = state.shuts_down() => {}
     }
 }
 

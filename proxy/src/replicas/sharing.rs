@@ -73,7 +73,12 @@ impl Sharing {
                 }
                 share(&state, &dead, &beat.others).await
             };
-            if let Err(error) = shared.await {
+            // A process that stops gives everything up.
+            let shared = tokio::select! {
+                shared = shared => shared,
+                () = state.shuts_down() => return,
+            };
+            if let Err(error) = shared {
                 is_torn.store(true, Ordering::Release);
                 tracing::warn!(error = %causes(&error), "could not share the accounts with other replicas");
             }
@@ -182,9 +187,10 @@ pub(super) async fn poll_for(state: Arc<State>, accounts: Vec<AccountId>) {
             state.accounts.ours().iter().map(|account| account.account_id).collect();
         accounts.into_iter().partition(|account| ours.contains(account))
     };
-    for accounts in [here, elsewhere] {
-        if !accounts.is_empty() {
-            poller::resume(&state, &accounts).await;
+    for accounts in [here, elsewhere].iter().filter(|accounts| !accounts.is_empty()) {
+        tokio::select! {
+            () = poller::resume(&state, accounts) => {}
+            () = state.shuts_down() => return,
         }
     }
 }
