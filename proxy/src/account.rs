@@ -38,7 +38,7 @@ pub(crate) use self::{
     known_members::{KnownMembers, MemoryId},
     lease::Lease,
     presence::PresenceWish,
-    registry::Accounts,
+    registry::{Accounts, error_of},
 };
 use room_index::SharedRoomIndex;
 use tail::Tail;

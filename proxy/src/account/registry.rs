@@ -288,7 +288,8 @@ async fn wait_for_own_part(account: &Account, device: &Device, deadline: Instant
     }
 }
 
-fn error_of(failure: &Failure) -> Error {
+/// What a request is told that cannot be answered because of a poll's failure.
+pub(crate) fn error_of(failure: &Failure) -> Error {
     match failure {
         Failure::Unreachable => Error::UpstreamUnreachable(crate::upstream::Error::InvalidBody),
         Failure::Timeout => Error::UpstreamTimeout,

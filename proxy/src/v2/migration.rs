@@ -20,7 +20,7 @@ use serde_json::value::RawValue;
 use store::InboxSeq;
 
 use crate::{
-    account::MemoryId,
+    account::{MemoryId, error_of},
     auth::Requester,
     body::Body,
     error::{Error, json_response},
@@ -84,7 +84,7 @@ pub(super) async fn answer(
     tracing::info!(user_id = %account.user_id, since, "a client comes over from the homeserver");
     // And the stream covers what the homeserver said. Otherwise what comes again with it cannot be told.
     if !account.poll_rooms_afresh(state, device).await {
-        return Err(Error::UpstreamTimeout);
+        return Err(account.refusal().as_ref().map_or(Error::UpstreamTimeout, error_of));
     }
     let later = state.store.event_ids_after(account.account_id, pos).await?;
     let later: HashSet<String> = later.into_iter().collect();
