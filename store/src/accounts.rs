@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_postgres::Row;
 
 use crate::{AccountId, DeviceNid, Error, Position, ReplicaId, Store, tx::Tx};
@@ -31,6 +31,9 @@ pub struct Account {
 /// The pause between two looks at a row that somebody has locked.
 const COME_AGAIN: Duration = Duration::from_millis(100);
 
+/// From when on such a wait is worth a line.
+const LONG: Duration = Duration::from_secs(30);
+
 const COLUMNS: &str =
     "account_id, user_id, pos, upstream_since, main_device_nid, retained_from, used_at, replica_id";
 
@@ -58,12 +61,18 @@ impl Store {
         name: &'static str,
         account_id: AccountId,
     ) -> Result<Tx, Error> {
+        let began = Instant::now();
+        let mut is_long = false;
         loop {
             let tx = self.tx(name).await?;
             if lock_account(&tx, account_id).await? {
                 return Ok(tx);
             }
             tx.commit().await?;
+            if !is_long && began.elapsed() > LONG {
+                is_long = true;
+                tracing::warn!(name, %account_id, "waits for an account whose row is locked: is a large poll being stored?");
+            }
             sleep(COME_AGAIN).await;
         }
     }

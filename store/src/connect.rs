@@ -23,6 +23,7 @@ use futures_util::TryFutureExt;
 use tokio_postgres::{
     Client, Socket,
     config::{Config, Host, SslMode},
+    error::SqlState,
     tls::MakeTlsConnect,
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -208,9 +209,10 @@ async fn prepare(client: &ClientWrapper) -> Result<(), tokio_postgres::Error> {
     let (asked, wished) =
         tokio::join!(client.batch_execute(tx::ON_CONNECT), client.batch_execute(tx::IF_KNOWN));
     asked?;
+    let unknown = [SqlState::UNDEFINED_OBJECT, SqlState::INVALID_PARAMETER_VALUE];
     match wished {
-        // The server does not know it, and does without.
-        Err(error) if error.as_db_error().is_some() => Ok(()),
+        // The server does without.
+        Err(error) if error.code().is_some_and(|code| unknown.contains(code)) => Ok(()),
         wished => wished,
     }
 }
