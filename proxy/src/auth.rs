@@ -292,7 +292,7 @@ pub(crate) fn known_here(
     Some((Arc::clone(&known.account), Arc::clone(&known.device)))
 }
 
-/// The same as [`known`], for those to whom it matters that nobody could say.
+/// The same as [`known()`], for those to whom it matters that nobody could say.
 async fn look_for(
     state: &State,
     access_token: &AccessToken,
