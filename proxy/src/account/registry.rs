@@ -63,9 +63,15 @@ impl Accounts {
             Some(account) => account,
             None => {
                 let stored = store.account(user_id).await?;
-                let holder = store.claim_account(stored.account_id).await?;
-                let account = Arc::new(Account::new(&stored, Lease::of(store, holder)));
-                self.insert(&account);
+                let account = Arc::new(Account::new(&stored, Lease::Vacant));
+                // Before it is claimed: whatever else in this process claims it at this moment looks for it here afterwards.
+                let guest = Guest::admit(self, &account);
+                let claimed = store.claim_account(account.account_id).await?;
+                // A row that was locked just then says nothing; what has been heard since stands.
+                if claimed.is_some() {
+                    account.hear_of_holder(store, claimed);
+                }
+                guest.stays();
                 account
             }
         };
@@ -97,7 +103,13 @@ impl Accounts {
         }
         let Some(stored) = store.find_account(user_id).await? else { return Ok(None) };
         let account = Arc::new(Account::new(&stored, Lease::of(store, stored.replica)));
-        self.insert(&account);
+        let guest = Guest::admit(self, &account);
+        // It may have been claimed between the look and this.
+        let now = store.account_by_id(account.account_id).await?.and_then(|stored| stored.replica);
+        if now.is_some() && now == store.replica() {
+            account.hear_of_holder(store, now);
+        }
+        guest.stays();
         Ok(Some(account))
     }
 
@@ -266,6 +278,32 @@ impl Accounts {
             .find(|device| device.device_id == device_id)
             .map(|device| Arc::clone(&device))?;
         Some((account, device))
+    }
+}
+
+/// An account that is here while it is found out who polls for it. If that fails, or nobody waits for it any more, it goes
+/// again: who comes next finds it out.
+struct Guest<'a> {
+    accounts: &'a Accounts,
+    account: Option<Arc<Account>>,
+}
+
+impl<'a> Guest<'a> {
+    fn admit(accounts: &'a Accounts, account: &Arc<Account>) -> Self {
+        accounts.insert(account);
+        Self { accounts, account: Some(Arc::clone(account)) }
+    }
+
+    fn stays(mut self) {
+        self.account = None;
+    }
+}
+
+impl Drop for Guest<'_> {
+    fn drop(&mut self) {
+        if let Some(account) = self.account.take() {
+            self.accounts.remove(&account);
+        }
     }
 }
 
