@@ -125,8 +125,14 @@ pub(super) async fn whoami(
         Entry::Vacant(unasked) => {
             let (said, answer) = watch::channel(None);
             unasked.insert(answer.clone());
-            let question = Question { state: Arc::clone(state), hash: hash.clone(), said };
-            tokio::spawn(question.ask(access_token.clone(), because));
+            let question = Question { state: Arc::clone(state), hash: hash.clone() };
+            let access_token = access_token.clone();
+            tokio::spawn(async move {
+                let answer = question.ask(&access_token, because).await;
+                // Before anybody hears the answer: who asks after having heard it asks anew.
+                drop(question);
+                said.send_replace(Some(answer));
+            });
             answer
         }
     };
@@ -144,20 +150,19 @@ fn unanswered() -> Answer {
 struct Question {
     state: Arc<State>,
     hash: TokenHash,
-    said: watch::Sender<Option<Answer>>,
 }
 
 impl Question {
-    async fn ask(self, access_token: AccessToken, because: Because) {
-        let answer = self.answer(&access_token, because).await;
+    async fn ask(&self, access_token: &AccessToken, because: Because) -> Answer {
+        let answer = self.answer(access_token, because).await;
         if let (Ok(whoami), Because::OfARequest { .. }) = (&answer, because)
             // Before the question ends, so that nobody who comes now asks it again. Those who asked try it again themselves,
             // and are told of the error.
-            && let Err(error) = remember(&self.state, &access_token, &self.hash, whoami).await
+            && let Err(error) = remember(&self.state, access_token, &self.hash, whoami).await
         {
             tracing::debug!(error = %causes(&error), "could not remember whose a token is");
         }
-        self.said.send_replace(Some(answer));
+        answer
     }
 
     async fn answer(&self, access_token: &AccessToken, because: Because) -> Answer {
