@@ -33,7 +33,7 @@ use tokio::sync::{Notify, watch};
 use tracing::Instrument;
 
 use crate::{
-    account::{Account, Bootstrap, Device, Failure, KeyCounts, Lease},
+    account::{Account, Bootstrap, Device, Failure, KeyCounts, Lease, PresenceWish},
     auth::{self, Resumed, authenticate_stored},
     capabilities,
     clock::now_ms,
@@ -271,13 +271,13 @@ impl Poller {
     }
 
     /// How long upstream may hold the next poll: not at all while somebody waits for writes that are not
-    /// covered yet, or for the device's own part. Synapse answers a question that it has answered within two
-    /// minutes from its cache, so no two such polls ask for quite the same.
-    fn hold(&self, long: Duration) -> Duration {
+    /// covered yet, or for the device's own part, nor while the presence that it tells is news. Synapse answers a question
+    /// that it has answered within two minutes from its cache, so no two such polls ask for quite the same.
+    fn hold(&self, long: Duration, presence: PresenceWish) -> Duration {
         let demand = *self.account.watch_demand().borrow();
         let different = if demand > self.covered() {
             demand
-        } else if !self.device.is_polled() {
+        } else if !self.device.is_polled() || self.device.presence.is_news(presence) {
             // The process before this one may have asked, too.
             now_ms().unsigned_abs()
         } else {
@@ -292,8 +292,8 @@ impl Poller {
         if self.is_main() { own_part.min(self.account.rooms_covered()) } else { own_part }
     }
 
-    /// Whether a poll that upstream may hold for so long is given up for a demand. One that is not held is let
-    /// finish, whoever comes meanwhile: those who keep coming would otherwise keep any from being stored.
+    /// Whether a poll that upstream may hold for so long is given up for a demand, or for another presence. One that is not
+    /// held is let finish, whoever comes meanwhile: those who keep coming would otherwise keep any from being stored.
     fn yields(hold: Duration) -> bool {
         hold > Duration::from_millis(u64::from(SHORT_POLLS))
     }

@@ -42,6 +42,8 @@ pub(crate) struct Presence {
     wished: Mutex<Wishes>,
     /// What the poll under way, or the last one, told upstream. Written by the poller as it asks.
     told: Mutex<PresenceWish>,
+    /// What upstream is known to have taken in: what the last poll that it answered told.
+    taken_in: Mutex<PresenceWish>,
     /// Counts the times that a client wished for something else than what the poll under way says.
     changes: watch::Sender<u64>,
 }
@@ -91,6 +93,7 @@ impl Presence {
         Self {
             wished: Mutex::new(Wishes::default()),
             told: Mutex::new(PresenceWish::Offline),
+            taken_in: Mutex::new(PresenceWish::Offline),
             changes: watch::Sender::new(0),
         }
     }
@@ -100,6 +103,7 @@ impl Presence {
     pub(crate) fn set_outright(&self, outright: PresenceWish) {
         self.wished.lock().unwrap_or_else(PoisonError::into_inner).turn_into(outright);
         *self.told.lock().unwrap_or_else(PoisonError::into_inner) = outright;
+        self.is_taken_in(outright);
     }
 
     /// A client of the device syncs with this wish, until `end` at least. Gives whether upstream has yet to
@@ -130,6 +134,29 @@ impl Presence {
         let wish = wished.strongest(Instant::now());
         *self.told.lock().unwrap_or_else(PoisonError::into_inner) = wish;
         wish
+    }
+
+    /// A poll that told this was answered. Of one that failed nothing is known: it is as if it had told nothing. Nor does the
+    /// answer to one say anything once something else has been said.
+    pub(crate) fn answered<T, E>(&self, told: PresenceWish, answer: &Result<T, E>) {
+        if answer.is_err() {
+            self.is_taken_in(PresenceWish::Offline);
+        } else if *self.told.lock().unwrap_or_else(PoisonError::into_inner) == told {
+            self.is_taken_in(told);
+        }
+    }
+
+    fn is_taken_in(&self, wish: PresenceWish) {
+        *self.taken_in.lock().unwrap_or_else(PoisonError::into_inner) = wish;
+    }
+
+    /// Whether upstream may not have taken this in yet. A homeserver may drop what a poll tells when the poll is given up
+    /// before it is answered, and take it for told all the same: Synapse then shows nobody that the user is online, as long
+    /// as the polls go on. Polls that say so have to be answered once.
+    pub(crate) fn is_news(&self, told: PresenceWish) -> bool {
+        let taken_in = *self.taken_in.lock().unwrap_or_else(PoisonError::into_inner);
+        // Which is what polls say that do not touch it.
+        told != PresenceWish::Offline && told != taken_in
     }
 
     /// Changes when a client wishes for another presence than the poll under way says.
@@ -165,6 +192,30 @@ mod tests {
         presence.wish(PresenceWish::Online, Instant::now());
         assert!(changes.has_changed().expect("it is watched"));
         assert_eq!(presence.tell(), PresenceWish::Online);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_polls_tell_is_news_until_one_of_them_is_answered() {
+        let presence = Presence::new();
+        assert!(!presence.is_news(presence.tell()), "nothing is wished for");
+        presence.wish(PresenceWish::Online, Instant::now());
+        assert!(presence.is_news(presence.tell()));
+        assert!(presence.is_news(presence.tell()), "the poll before was given up");
+        presence.answered(PresenceWish::Online, &Ok::<(), ()>(()));
+        assert!(!presence.is_news(presence.tell()));
+        presence.answered(PresenceWish::Online, &Err::<(), ()>(()));
+        assert!(presence.is_news(presence.tell()), "upstream may have begun anew");
+
+        presence.set_outright(PresenceWish::Unavailable);
+        assert!(!presence.is_news(presence.tell()), "it was answered by itself");
+        presence.wish(PresenceWish::Online, Instant::now());
+        assert!(presence.is_news(presence.tell()));
+
+        let told = presence.tell();
+        presence.set_outright(PresenceWish::Offline);
+        presence.answered(told, &Ok::<(), ()>(()));
+        presence.wish(PresenceWish::Online, Instant::now());
+        assert!(presence.is_news(presence.tell()), "the poll that told it was from before");
     }
 
     #[tokio::test(start_paused = true)]

@@ -71,7 +71,7 @@ impl Poller {
             _ = candidates.changed() => None,
             _ = current_token.changed() => None,
             _ = demand.changed(), if Self::yields(query.timeout) => None,
-            _ = presence_wish.changed() => None,
+            _ = presence_wish.changed(), if Self::yields(query.timeout) => None,
         }
     }
 
@@ -93,15 +93,20 @@ impl Poller {
         let demand = self.account.watch_demand();
         let presence_wish = self.device.presence.watch();
         let writes = self.account.writes();
+        let presence = self.device.presence.tell();
         let query = SyncQuery {
             since: since.clone(),
             filter: FILTER.to_owned(),
-            timeout: vary(self.hold(timeout), tries),
-            set_presence: self.device.presence.tell().as_str(),
+            timeout: vary(self.hold(timeout, presence), tries),
+            set_presence: presence.as_str(),
             use_state_after: true,
             on_behalf_of: self.device.on_behalf_of(),
         };
-        let reply = match self.ask_light(token, &query, demand, presence_wish).await {
+        let answer = self.ask_light(token, &query, demand, presence_wish).await;
+        if let Some(answer) = &answer {
+            self.device.presence.answered(presence, answer);
+        }
+        let reply = match answer {
             Some(Ok(reply)) => {
                 store::mark::reached("light", "after_reply");
                 reply

@@ -163,7 +163,8 @@ impl Poller {
         let mut presence_wish = self.device.presence.watch();
         let mut current_token = self.device.watch_token();
         let mut demand = self.account.watch_demand();
-        let hold = self.while_typing_is_believed(self.hold(LONG_POLL));
+        let presence = self.device.presence.tell();
+        let hold = self.while_typing_is_believed(self.hold(LONG_POLL, presence));
         let filter = {
             let poison = self.poison();
             filter(poison.limit(usual_limit(is_first)), poison.rooms())
@@ -172,17 +173,20 @@ impl Poller {
             since,
             filter,
             timeout: vary(if is_first { Duration::ZERO } else { hold }, tries),
-            set_presence: self.device.presence.tell().as_str(),
+            set_presence: presence.as_str(),
             use_state_after: true,
             on_behalf_of: self.device.on_behalf_of(),
         };
         tokio::select! {
             // The reply first: what has arrived is never thrown away for a change of mind.
             biased;
-            answer = patiently(is_first, self.state.upstream.large_sync(token, &query)) => Some(answer),
+            answer = patiently(is_first, self.state.upstream.large_sync(token, &query)) => {
+                self.device.presence.answered(presence, &answer);
+                Some(answer)
+            }
             // A poll can be given up at any time: the next one asks from the same since. But a first
             // poll is heavy, and is let finish.
-            _ = presence_wish.changed(), if !is_first => None,
+            _ = presence_wish.changed(), if !is_first && Self::yields(hold) => None,
             _ = current_token.changed(), if !is_first => None,
             _ = demand.changed(), if !is_first && Self::yields(hold) => None,
         }

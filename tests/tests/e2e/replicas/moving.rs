@@ -177,8 +177,9 @@ async fn a_client_comes_over_from_a_slow_homeserver_to_any_replica() {
         reply = elsewhere.sync().since("theirs").send() => reply.ok(),
     };
 
-    assert_eq!(messages(&reply, ROOM), ["missed", "in both"]);
+    // What the poll brought that was under way comes now or then, as it was in time for this answer or not: once.
     let mut chain = elsewhere.v2();
     chain.absorb(&reply);
-    assert!(messages(&chain.next().await, ROOM).is_empty());
+    let next = chain.next().await;
+    assert_eq!([messages(&reply, ROOM), messages(&next, ROOM)].concat(), ["missed", "in both"]);
 }
