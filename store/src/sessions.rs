@@ -54,8 +54,8 @@ pub struct Keep {
 impl Store {
     /// Makes a session, with the sets that its first token names. It holds to-device messages back from now on, beginning
     /// with the oldest still held. Of the device's other sessions the least recently used go, so that it has no more than
-    /// `most`: expired ones count, and go first. What they alone held back is the new one's to acknowledge, so nothing is
-    /// purged here. `now` is in milliseconds.
+    /// `most`: expired ones count, and go first; one that is marked as used at this very moment may stay until the next is
+    /// made. What they alone held back is the new one's to acknowledge, so nothing is purged here. `now` is in milliseconds.
     pub async fn create_session(
         &self,
         account_id: AccountId,

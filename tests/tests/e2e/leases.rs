@@ -30,13 +30,12 @@ struct Replicas {
 }
 
 impl Replicas {
-    async fn start(count: usize) -> Self {
+    /// With one process.
+    async fn start() -> Self {
         let homeserver = ScriptedHomeserver::start().await;
         let database = shared_postgres().await.database().await;
         let mut replicas = Self { homeserver, database, proxies: Vec::new() };
-        for _ in 0..count {
-            replicas.start_another().await;
-        }
+        replicas.start_another().await;
         replicas
     }
 
@@ -51,6 +50,14 @@ impl Replicas {
         alice.v2().next().await;
         self.homeserver.is_polled_with("s1").await;
         alice
+    }
+
+    /// Two of them, the first of which polls for Alice: a vacant account is any process' that is there.
+    async fn two() -> (Self, Client) {
+        let mut replicas = Self::start().await;
+        let alice = replicas.alice().await;
+        replicas.start_another().await;
+        (replicas, alice)
     }
 
     /// How many accounts each living process holds, by its number.
@@ -95,8 +102,7 @@ impl Replicas {
 
 #[tokio::test]
 async fn a_killed_process_is_replaced_within_ten_seconds() {
-    let replicas = Replicas::start(2).await;
-    let alice = replicas.alice().await;
+    let (replicas, alice) = Replicas::two().await;
     let mut elsewhere = alice.at(&replicas.proxies[1].url()).v2();
     elsewhere.until_reply("the room", |reply| joined(reply, ROOM).is_object()).await;
     assert_eq!(replicas.held().await.iter().map(|(_, held)| held).sum::<i64>(), 1);
@@ -114,8 +120,7 @@ async fn a_killed_process_is_replaced_within_ten_seconds() {
 
 #[tokio::test]
 async fn a_process_that_ends_in_order_leaves_its_accounts_to_the_others() {
-    let replicas = Replicas::start(2).await;
-    replicas.alice().await;
+    let (replicas, _alice) = Replicas::two().await;
     let before = replicas.polls("s1");
     replicas.proxies[0].stop().await;
     replicas.is_polled_again("s1", before).await;
@@ -126,7 +131,7 @@ async fn a_process_that_ends_in_order_leaves_its_accounts_to_the_others() {
 
 #[tokio::test]
 async fn a_process_that_is_alone_polls_again_at_once_after_it_was_killed() {
-    let replicas = Replicas::start(1).await;
+    let replicas = Replicas::start().await;
     replicas.alice().await;
     let before = replicas.polls("s1");
     replicas.proxies[0].crash_and_restart().await;
@@ -140,8 +145,7 @@ async fn a_process_that_is_alone_polls_again_at_once_after_it_was_killed() {
 /// open while it does, so the homeserver has two of the device's for so long.
 #[tokio::test]
 async fn a_process_that_stood_still_is_replaced_and_disturbs_nobody_when_it_goes_on() {
-    let replicas = Replicas::start(2).await;
-    let alice = replicas.alice().await;
+    let (replicas, alice) = Replicas::two().await;
     let mut elsewhere = alice.at(&replicas.proxies[1].url()).v2();
     elsewhere.until_reply("the room", |reply| joined(reply, ROOM).is_object()).await;
 
@@ -168,7 +172,7 @@ async fn a_process_that_stood_still_is_replaced_and_disturbs_nobody_when_it_goes
 /// It was alone when it stopped, and heard nothing of what was told meanwhile: the token was replaced.
 #[tokio::test]
 async fn a_process_that_stood_still_alone_doubts_its_tokens_when_another_has_come() {
-    let mut replicas = Replicas::start(1).await;
+    let mut replicas = Replicas::start().await;
     let alice = replicas.alice().await;
     // No poll is answered with the homeserver's word on the token.
     let _polls = replicas.homeserver.hold_syncs();
@@ -199,7 +203,7 @@ async fn a_process_that_stood_still_alone_doubts_its_tokens_when_another_has_com
 #[tokio::test]
 async fn a_new_process_gets_its_share_of_the_accounts() {
     const ACCOUNTS: i64 = 12;
-    let mut replicas = Replicas::start(1).await;
+    let mut replicas = Replicas::start().await;
     let first = first_sync("@somebody:scripted", ROOM, "s1", &["one"]);
     replicas.homeserver.on_sync(None, &first);
     for number in 0..ACCOUNTS {
@@ -249,8 +253,7 @@ async fn a_process_that_takes_over_polls_for_a_user_who_signed_in_again_elsewher
 }
 
 async fn the_next_polls_although(gone: &str) {
-    let replicas = Replicas::start(2).await;
-    let alice = replicas.alice().await;
+    let (replicas, alice) = Replicas::two().await;
     alice.at(&replicas.proxies[1].url()).v2().next().await;
     let database = replicas.database.connect().await.unwrap();
     database.batch_execute(gone).await.unwrap();
@@ -275,7 +278,7 @@ async fn the_next_polls_although(gone: &str) {
 /// Whatever takes the session away (an administrator, a failover), the process makes a new one and keeps its accounts.
 #[tokio::test]
 async fn a_session_that_is_cut_off_costs_nothing() {
-    let replicas = Replicas::start(1).await;
+    let replicas = Replicas::start().await;
     let alice = replicas.alice().await;
     let before = replicas.held().await;
     let administrator = replicas.database.connect().await.unwrap();

@@ -9,10 +9,8 @@ use tests::size_model;
 use super::bench::Bench;
 use crate::row::{Figure, Row};
 
-/// A table with fewer rows has too little to measure: where several insert at once, Postgres makes a table larger by some
-/// twenty pages for each that waits, and they stay empty for a while. The small form has few that are larger; what a row
-/// takes is held against the page by the store's tests in any case.
-const ROWS: i64 = 1_000;
+/// A table with fewer rows has too little to measure.
+const ROWS: i64 = 200;
 
 /// Half-empty pages of a small table are no fault.
 const MARGIN: f64 = 2.5;
@@ -34,7 +32,7 @@ pub(super) async fn measure(bench: &Bench) -> Row {
     let (mut world, _memory) = World::make(&bench.postgres, &crowd).await;
     world.play(rate, seconds).await;
     let database = world.database();
-    let sizes = sizes(database, &empty(bench, &world).await).await;
+    let sizes = sizes(bench, database, &empty(bench, &world).await).await;
     let body = database.count("SELECT avg(length(body))::BIGINT FROM event_bodies").await;
     let bytes = |tables: &[&str]| -> i64 { tables.iter().map(|table| sizes[*table].0).sum() };
     let figures = vec![
@@ -83,8 +81,8 @@ fn each(bytes: i64, rows: i64) -> f64 {
 }
 
 /// What each table takes beyond what it takes with no row in it.
-async fn sizes(database: &Database, empty: &Sizes) -> Sizes {
-    let mut sizes = tables(database).await;
+async fn sizes(bench: &Bench, database: &Database, empty: &Sizes) -> Sizes {
+    let mut sizes = tables(bench, database).await;
     for (table, (bytes, _rows)) in &mut sizes {
         *bytes -= empty.get(table).map_or(0, |(bytes, _)| *bytes);
     }
@@ -94,12 +92,14 @@ async fn sizes(database: &Database, empty: &Sizes) -> Sizes {
 /// A database that a proxy has made and nobody has used.
 async fn empty(bench: &Bench, world: &World) -> Sizes {
     let proxy = bench.proxy(&world.homeserver, &[]).await;
-    tables(proxy.database()).await
+    tables(bench, proxy.database()).await
 }
 
-async fn tables(database: &Database) -> Sizes {
+/// Where several insert at once, Postgres makes a table larger by some twenty pages for each that waits. In the small form
+/// they would be most of it: there the tables are measured without them.
+async fn tables(bench: &Bench, database: &Database) -> Sizes {
     let sql = database.connect().await.unwrap();
-    sql.batch_execute("VACUUM ANALYZE").await.unwrap();
+    sql.batch_execute(bench.choose("VACUUM ANALYZE", "VACUUM FULL ANALYZE")).await.unwrap();
     let query = "
         SELECT
             c.relname::TEXT AS name,
